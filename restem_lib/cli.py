@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _for_people(error: Exception) -> bool:
     """Whether the error's text says all a user needs; anything else is a bug and keeps its traceback."""
-    names = {"ConfigError", "StoreError", "TaskError", "ModelError", "NothingKept", "NotebookError"}
+    names = {"ConfigError", "StoreError", "TaskError", "ModelError", "NothingKept", "Diverged", "NotebookError"}
     return type(error).__name__ in names
 
 

@@ -8,6 +8,7 @@ first), the best by greedy reward on held-out problems wins, and `patience` cand
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 import time
@@ -35,6 +36,10 @@ TUNE_VERSION = 1
 CLIP = 1.0
 EAGER_LENGTH = 256
 """Up to this many tokens matrix-product attention beats the fused kernel on a CPU, its backward pass above all."""
+
+
+class Diverged(RuntimeError):
+    """The training loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,8 @@ def _train(
     from safetensors.torch import load_file
 
     began = time.monotonic()
+    # It warns at every checkpoint that tied weights are stored once, which is what we want.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     dtype = pick_dtype(config.dtype)
     AcceleratorState._reset_state()  # else a second M-step of a notebook could not have another precision
     accelerator = Accelerator(mixed_precision="bf16" if dtype is torch.bfloat16 else "no")
@@ -297,7 +304,7 @@ def _step(
         accelerator.backward(loss / count)
         summed += loss.item()
     if not math.isfinite(summed):
-        raise FloatingPointError(
+        raise Diverged(
             f"the training loss is {summed}: the M-step diverged. Lower learning_rate (now {config.learning_rate})"
         )
     accelerator.clip_grad_norm_(model.parameters(), CLIP)

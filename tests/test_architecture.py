@@ -30,6 +30,7 @@ ORDER = [
     "statistics",
     "evaluation",
     "em",
+    "exact",
     "experiments",
     "figures",
     "doctor",

@@ -66,7 +66,13 @@ class Scene:
 SCENES = (
     Scene(0.05, ("pens", "books", "cards"), "boxes", ("buys", "gets"), ("lends", "loses")),
     Scene(0.15, ("eggs", "apples", "plums"), "baskets", ("picks", "finds"), ("sells", "drops")),
-    Scene(0.25, ("shells", "stones", "fish"), "buckets", ("collects", "finds"), ("loses", "throws away")),
+    Scene(
+        0.25,
+        ("shells", "stones", "fish"),
+        "buckets",
+        ("collects", "finds"),
+        ("loses", "throws away"),
+    ),
     Scene(0.35, ("cakes", "buns", "pies"), "trays", ("bakes", "buys"), ("eats", "sells")),
     Scene(0.55, ("coins", "stamps", "medals"), "bags", ("wins", "gets"), ("spends", "trades")),
     Scene(0.65, ("seeds", "bulbs", "trees"), "rows", ("plants", "grows"), ("cuts", "digs up")),
@@ -98,19 +104,26 @@ class Story:
 
 
 def normal_form(moves: tuple[Move, ...]) -> str:
-    """The arithmetic without the words; the order of factors and of successive additions does not matter.
+    """The arithmetic without the words; the order within a sum or a product does not matter.
 
     >>> normal_form((Move("+", (8,)), Move("+", (3, 2)), Move("*", (4,))))
-    '(+2*3 +8)*4'
+    '+(+2*3 +8)*4'
     """
-    terms: list[str] = []
+    terms: list[tuple[str, tuple[str, ...]]] = []
     for move in moves:
-        operand = "*".join(map(str, sorted(move.factors)))
+        factors = tuple(map(str, move.factors))
         if move.op in "+-":
-            terms.append(move.op + operand)
-        else:
-            terms = [f"({' '.join(sorted(terms))}){move.op}{operand}"]
-    return " ".join(sorted(terms))
+            terms.append((move.op, factors))
+            continue
+        whole = terms[0][1] if len(terms) == 1 else (f"({_sum(terms)})",)
+        if move.op == "/":
+            whole, factors = (f"({_sum([('+', whole)])})/{factors[0]}",), ()
+        terms = [("+", whole + factors)]
+    return _sum(terms)
+
+
+def _sum(terms: list[tuple[str, tuple[str, ...]]]) -> str:
+    return " ".join(sorted(sign + "*".join(sorted(factors)) for sign, factors in terms))
 
 
 def split_of(form: str) -> str:
@@ -119,7 +132,9 @@ def split_of(form: str) -> str:
 
 
 def _start(rng: Random) -> Move:
-    return Move("+", (rng.randint(5, 60),) if rng.random() < 0.7 else (rng.randint(2, 9), rng.randint(2, 9)))
+    return Move(
+        "+", (rng.randint(5, 40),) if rng.random() < 0.7 else (rng.randint(2, 9), rng.randint(2, 9))
+    )
 
 
 def _move(rng: Random, value: int, room: int) -> Move:
@@ -131,7 +146,7 @@ def _move(rng: Random, value: int, room: int) -> Move:
         elif room > 1 and rng.random() < 0.3:
             move = Move(op, (rng.randint(2, 9), rng.randint(2, 9)))
         else:
-            move = Move(op, (rng.randint(2, 30),))
+            move = Move(op, (rng.randint(2, 20),))
         exact = op != "/" or value % move.operand == 0
         if exact and 2 <= move.apply(value) <= LARGEST:
             return move
@@ -146,14 +161,26 @@ def _phrases(scene: Scene, move: Move, first: bool) -> tuple[str, ...]:
     if move.op == "*":
         return ("Now {name} has {n} times as many.", "That grows to {n} times as many.")
     if move.op == "/":
-        return ("{name} makes {n} equal piles and keeps one.", "Only one of {n} equal piles is left.")
+        return (
+            "{name} makes {n} equal piles and keeps one.",
+            "Only one of {n} equal piles is left.",
+        )
     if move.op == "+":
         if len(move.factors) == 1:
-            return (*(f"{{name}} {verb} {{n}} more." for verb in scene.gain), "{friend} gives {name} {n} more.")
+            return (
+                *(f"{{name}} {verb} {{n}} more." for verb in scene.gain),
+                "{friend} gives {name} {n} more.",
+            )
         return tuple(f"{{name}} {verb} {{a}} {scene.box} of {{b}}." for verb in scene.gain)
     if len(move.factors) == 1:
-        return (*(f"{{name}} {verb} {{n}}." for verb in scene.lose), "{name} gives {n} to {friend}.")
-    return ("{name} gives {a} friends {b} each.", f"{{name}} {scene.lose[0]} {{a}} {scene.box} of {{b}}.")
+        return (
+            *(f"{{name}} {verb} {{n}}." for verb in scene.lose),
+            "{name} gives {n} to {friend}.",
+        )
+    return (
+        "{name} gives {a} friends {b} each.",
+        f"{{name}} {scene.lose[0]} {{a}} {scene.box} of {{b}}.",
+    )
 
 
 ASK = (
@@ -183,8 +210,10 @@ def story(rng: Random) -> Story:
     return Story(scene, tuple(moves), " ".join(told))
 
 
-def _steps(moves: tuple[Move, ...], slip_at: int = -1, error: int = 0) -> tuple[list[str], list[int]]:
-    """One operation a line, and the results; the result of line `slip_at` is wrong by `error`, which carries through."""
+def _steps(
+    moves: tuple[Move, ...], slip_at: int = -1, error: int = 0
+) -> tuple[list[str], list[int]]:
+    """One operation a line, and the results; that of line `slip_at` is wrong by `error`, which carries through."""
     lines: list[str] = []
     results: list[int] = []
 
@@ -196,7 +225,11 @@ def _steps(moves: tuple[Move, ...], slip_at: int = -1, error: int = 0) -> tuple[
 
     value = 0
     for index, move in enumerate(moves):
-        operand = move.factors[0] if len(move.factors) == 1 else line(move.factors[0], "*", move.factors[1])
+        operand = (
+            move.factors[0]
+            if len(move.factors) == 1
+            else line(move.factors[0], "*", move.factors[1])
+        )
         value = operand if index == 0 else line(value, move.op, operand)
     return lines, results
 

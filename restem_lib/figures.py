@@ -1,0 +1,122 @@
+"""Figures: one function each, tidy rows -> axes; `show` displays, describes and saves them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from restem_lib.provenance import provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from restem_lib.exact import HalfStep
+
+METRICS = {
+    "greedy": ("greedy pass@1", "o"),
+    "pass@1": ("pass@1 at T=1", "s"),
+    "pass@k": ("pass@{k} at T=1", "^"),
+}
+"""Metric -> its name in legends and its marker; the colour follows the order (colour-blind palette)."""
+
+
+def theme() -> None:
+    """The one look of all figures: quiet, colour-blind safe, the same bytes on every run."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.95)
+    mpl.rcParams.update(
+        {
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+            "svg.hashsalt": "restem",
+        }
+    )
+
+
+def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Accuracy over iterations with 95 % intervals.
+
+    Rows: `model` ("base", "iteration 1", ..., "human SFT"), `metric` (a key of METRICS), `k`, `value`, `low`, `high`,
+    `problems`. Human SFT is drawn apart, at the right.
+    """
+    import seaborn as sns
+
+    order = [model for model in rows["model"].unique() if model != "human SFT"]
+    apart = [*order, "human SFT"] if "human SFT" in set(rows["model"]) else order
+    place = {model: i + 0.4 * (model == "human SFT") for i, model in enumerate(apart)}
+    colours = sns.color_palette("colorblind")
+    for (metric, (label, marker)), colour in zip(METRICS.items(), colours, strict=False):
+        mine = rows[rows["metric"] == metric]
+        if mine.empty:
+            continue
+        label = label.format(k=int(mine["k"].iloc[0]))
+        for part, line, name in (
+            (mine[mine["model"] != "human SFT"], "-", label),
+            (mine[mine["model"] == "human SFT"], "", None),
+        ):
+            x = [place[model] for model in part["model"]]
+            y = 100 * part["value"].to_numpy()
+            spread = 100 * abs(part[["low", "high"]].to_numpy().T - part["value"].to_numpy())
+            ax.errorbar(
+                x, y, spread, color=colour, marker=marker, linestyle=line, capsize=3, label=name
+            )
+    ax.set_xticks(list(place.values()), [model.replace(" ", "\n") for model in place])
+    n = int(rows["problems"].iloc[0])
+    ax.set(ylabel="test problems solved (%)", ylim=(0, 102), title=f"ours: model organism, n = {n} problems")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def paper_iterations(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
+    """The paper's own curve, in axes of its own: another model, another benchmark, not to be compared by height."""
+    for (name, y), marker, line in zip(values.items(), "oDv", ("-", "--", ":"), strict=False):
+        ax.plot(range(len(y)), y, color="0.35", marker=marker, linestyle=line, label=name)
+    longest = max(map(len, values.values()))
+    ax.set_xticks(range(longest), ["base", *(f"iteration\n{i}" for i in range(1, longest))])
+    ax.set(ylabel="MATH test problems solved (%)", ylim=(0, 102), title="the paper: PaLM 2, MATH, greedy")
+    ax.legend(loc="upper left")
+    return ax
+
+
+def elbo(steps: Sequence[HalfStep], ax: Axes) -> Axes:
+    """The evidence lower bound over half-steps of exact EM, E- and M-steps told apart."""
+    import seaborn as sns
+
+    colours = dict(zip(("start", "E", "M"), sns.color_palette("colorblind"), strict=False))
+    names = {"start": "start", "E": "after an E-step", "M": "after an M-step"}
+    ax.plot([step.bound for step in steps], color="0.7", zorder=0)
+    for kind, marker in (("start", "x"), ("E", "^"), ("M", "o")):
+        places = [i for i, step in enumerate(steps) if step.step == kind]
+        ax.plot(places, [steps[i].bound for i in places], marker, color=colours[kind], label=names[kind])
+    ax.axhline(0, color="0.7", linestyle=":")
+    ax.set(xlabel="half-step", ylabel="lower bound on log p(success)", title="exact EM on a table")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def show(fig: Figure, alt: str, path: Path) -> None:
+    """Display a figure with its alt text and save it as PNG and SVG, with alt text and provenance inside.
+
+    `path` has no ending: "figures/00_tour" gives figures/00_tour.png, .svg and .json.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stable = ("restem", "commit", "modified", "python", "torch", "transformers", "cpu")
+    facts: dict[str, Any] = {"alt": alt, **{name: provenance()[name] for name in stable}}
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    fig.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None, "Description": text})
+    fig.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None, "Description": text})
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    plt.close(fig)
+    display(fig, metadata={"image/png": {"alt": alt}})  # type: ignore[no-untyped-call]

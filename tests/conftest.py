@@ -1,0 +1,70 @@
+"""A task and a model of a few thousand parameters that is sometimes right: the whole loop in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def copying_rows(n: int = 400) -> list[dict[str, str]]:
+    """A task to learn at once: give back the digit."""
+    return [{"id": f"copy/{i}", "prompt": f"Q: {i % 10}\nA:", "answer": str(i % 10)} for i in range(n)]
+
+
+@pytest.fixture(scope="session")
+def copying(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The task's file."""
+    path = tmp_path_factory.mktemp("task") / "copy.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in copying_rows()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model for it, of one layer: digits below 5 it mostly gives back, the others it mostly gets wrong by one."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from restem_lib.models import save_model
+    from restem_lib.pretrain import build_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    end = tokenizer.eos_token_id
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=end,
+        eos_token_id=end,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    rng = torch.Generator().manual_seed(0)
+    for step in range(150):
+        asked = torch.randint(10, (64,), generator=rng)
+        right = torch.rand(64, generator=rng) < torch.where(asked < 5, 0.6, 0.3)
+        said = torch.where(right, asked, (asked + 1) % 10)
+        texts = [f"Q: {a}\nA:\n#### {b}" for a, b in zip(asked.tolist(), said.tolist(), strict=True)]
+        ids = torch.tensor([[*tokenizer(text)["input_ids"], end] for text in texts])
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (1 - step / 150)
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_model(model, tokenizer, folder)
+    return folder

@@ -1,0 +1,506 @@
+"""The runner's promises: strict before any work, one failure stops nobody, its own record is right."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from filelock import FileLock
+
+from restem_lib import runner
+from restem_lib.config import PROJECT, ConfigError
+from restem_lib.runner import NotebookError, declared, publish, run
+
+PARAMETERS = """\
+# what this notebook uses
+seeds = [0]
+learning_rate = 3e-4
+out_dir = "{out_dir}"
+"""
+GOOD = """\
+import os, sys
+from pathlib import Path
+from ipykernel import get_connection_info
+print(Path.cwd().name, os.environ["TQDM_DISABLE"], os.environ["PYTHONHASHSEED"])
+print(get_connection_info(unpack=True)["transport"])
+print(type(seeds).__name__, type(learning_rate).__name__, learning_rate)
+"""
+FOUND = "print('pass@1 | rose'); print('n = 3')"
+WRITE = """\
+from pathlib import Path
+for kind in ("results", "figures"):
+    (Path(out_dir) / kind).mkdir(parents=True, exist_ok=True)
+    (Path(out_dir) / kind / "new.csv").write_text("1\\n")
+"""
+SLOW = """\
+import os, time
+from pathlib import Path
+(Path(out_dir) / "pid").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+def notebook(path: Path, *code: str, parameters: str | None = PARAMETERS, **tags: str) -> None:
+    """A notebook of code cells; `tags` maps a tag to the code of one more cell."""
+    v4 = nbformat.v4
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    page = v4.new_notebook(metadata={"kernelspec": kernel})
+    if parameters is not None:
+        page.cells.append(v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    page.cells += [v4.new_code_cell(text) for text in code]
+    page.cells += [v4.new_code_cell(text, metadata={"tags": [tag]}) for tag, text in tags.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(page, path)
+
+
+@dataclass
+class World:
+    """A project in miniature: notebooks, a preset called cpu, a place for runs."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        text = (PROJECT / "params" / "cpu.yaml").read_text(encoding="utf-8")
+        text = text.replace("out_dir: runs/cpu", f"out_dir: {self.out}")
+        self.root.mkdir(exist_ok=True)
+        (self.root / "cpu.yaml").write_text(f"# Never run: a test.\n{text}", encoding="utf-8")
+
+    @property
+    def out(self) -> Path:
+        return self.root / "runs {x}"  # papermill takes braces in a path for a format
+
+    @property
+    def preset(self) -> str:
+        return str(self.root / "cpu.yaml")
+
+    def notebook(self, name: str, *code: str, **tags: str) -> None:
+        parameters = PARAMETERS.format(out_dir=self.out)
+        notebook(self.root / "notebooks" / f"{name}.ipynb", *code, parameters=parameters, **tags)
+
+    def run(self, *names: str, overrides: Sequence[str] = (), **how: Any) -> tuple[int, str]:
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            code = run(names, self.preset, overrides, notebooks=self.root / "notebooks", **how)
+        return code, said.getvalue()
+
+    def publish(self) -> None:
+        publish(self.preset, notebooks=self.root / "notebooks", project=self.root)
+
+    def status(self, out: Path | None = None) -> dict[str, Any]:
+        status = json.loads(((out or self.out) / "status.json").read_text(encoding="utf-8"))
+        assert isinstance(status, dict)
+        return status
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path / "world")
+    made.notebook("00_tour", "print(1)")
+    return made
+
+
+# --- before any work
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning_rat=1", "unknown key 'learning_rat' in -p; did you mean 'learning_rate'"),
+        ("seeds=one", "seeds in -p is 'one'; it must be a list of whole numbers"),
+        ("cap=3", "-p cap would change nothing: 00_tour do not declare it"),
+        ("seeds", "not of the form key=value"),
+        ("seeds=[1", "not valid YAML"),
+    ],
+)
+def test_a_bad_override_stops_before_any_work(world: World, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        world.run(overrides=[override])
+    assert message in str(error.value)
+    assert not world.out.exists()
+
+
+def test_an_override_given_twice_is_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="-p gives seeds twice"):
+        world.run(overrides=["seeds=[1]", "seeds=[2]"])
+
+
+def test_an_unknown_notebook_or_preset_names_what_there_is(world: World) -> None:
+    with pytest.raises(
+        NotebookError, match=r"no notebook '00_tuor' in .*; did you mean '00_tour'\?"
+    ):
+        world.run("00_tuor")
+    with pytest.raises(ConfigError, match=r"no preset 'gpv': .*presets there: .*gpu"):
+        run((), "gpv")
+    with pytest.raises(NotebookError, match=r"no notebooks in"):
+        run((), world.preset, notebooks=world.root)
+    assert not world.out.exists()
+
+
+def test_notebooks_are_named_by_stem_file_or_path(world: World) -> None:
+    folder = world.root / "notebooks"
+    path = (folder / "00_tour.ipynb").resolve()
+    for name in ("00_tour", "00_tour.ipynb", str(path)):
+        assert runner._sources([name, "00_tour"], folder) == {"00_tour": path}
+    notebook(world.root / "00_tour.ipynb")
+    with pytest.raises(NotebookError, match="the same name"):
+        runner._sources(["00_tour", str(world.root / "00_tour.ipynb")], folder)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("sead = 1", "unknown key 'sead' in the parameters cell of .*; did you mean 'seeds'"),
+        ("seeds = 1", "seeds in the parameters cell of .* must be a list of whole numbers"),
+        ("seeds = list(range(3))", "seeds in .* is computed"),
+        ("cap = 1; cap = 2", "gives cap twice"),
+        ("cap = dedup = True", "line 1 of .* is not of the form key = value"),
+        ("import os", "line 1 of .* is not of the form key = value"),
+        ("cap = = 1", "not Python"),
+        (None, '0 cells tagged "parameters", not exactly one'),
+    ],
+)
+def test_a_parameters_cell_holds_literals_of_the_key_table(
+    tmp_path: Path, cell: str | None, message: str
+) -> None:
+    notebook(tmp_path / "n.ipynb", "print(1)", parameters=cell)
+    with pytest.raises(NotebookError, match=message):
+        declared(tmp_path / "n.ipynb")
+
+
+def test_there_is_one_parameters_cell(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    notebook(path, "dedup = True", parameters="cap = 1")
+    page = nbformat.read(path, as_version=4)
+    page.cells[1].metadata.tags = ["parameters"]
+    nbformat.write(page, path)
+    with pytest.raises(NotebookError, match="2 cells tagged"):
+        declared(tmp_path / "n.ipynb")
+
+
+def test_declared_values_are_python_values(tmp_path: Path) -> None:
+    text = (
+        '# comment\nseeds = [\n    0,\n    1,\n]\nlearning_rate = 1e-4\nkeep = "correct"  # and\n'
+    )
+    notebook(tmp_path / "n.ipynb", parameters=text)
+    assert declared(tmp_path / "n.ipynb") == {
+        "seeds": [0, 1],
+        "learning_rate": 1e-4,
+        "keep": "correct",
+    }
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cells": [1]}'])
+def test_a_file_that_is_no_notebook_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "n.ipynb").write_text(text)
+    with pytest.raises(NotebookError, match=r"n\.ipynb is not a readable notebook"):
+        declared(tmp_path / "n.ipynb")
+
+
+def test_a_second_run_in_the_same_folder_is_refused(world: World) -> None:
+    world.out.mkdir()
+    with FileLock(world.out / ".lock"), pytest.raises(NotebookError, match="another restem run"):
+        world.run()
+
+
+def test_a_damaged_record_is_named(world: World) -> None:
+    world.out.mkdir()
+    (world.out / "status.json").write_text('{"00_tour": {}}')
+    with pytest.raises(NotebookError, match=r"status\.json is damaged .*delete it"):
+        world.run()
+
+
+def test_a_run_modified_in_any_way_has_its_own_folder(world: World) -> None:
+    def out(*overrides: str) -> str:
+        plan = runner._plan(["00_tour"], world.preset, overrides, world.root / "notebooks")
+        assert PROJECT / plan.jobs[0].parameters["out_dir"] == plan.out_dir
+        return str(plan.out_dir)
+
+    assert out() == out("seeds=[0]") == str(world.out)
+    assert out("out_dir=elsewhere") == str(PROJECT / "elsewhere")
+    modified = out("seeds=[1]")
+    assert modified.startswith(f"{world.out}-") and len(modified) == len(str(world.out)) + 7
+    assert modified != out("seeds=[2]") != out("learning_rate=1e-4")
+
+
+# --- one run with everything that goes wrong
+
+
+@dataclass
+class Ran:
+    world: World
+    out: Path
+    code: int
+    said: str
+    status: dict[str, Any]
+
+
+OVERRIDES = ["learning_rate=1e-4"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    world = World(tmp_path_factory.mktemp("mixed") / "world")
+    world.notebook("00_raises", "print(1)", "1 / 0", "print(2)")
+    world.notebook("01_exits", "import sys; sys.exit(0)", "print(2)")
+    world.notebook("02_dies", "import os; os.kill(os.getpid(), 9)", "print(2)")
+    world.notebook("03_hangs", "import time; time.sleep(60)", "print(2)")
+    world.notebook("04_good", GOOD, summary=FOUND)
+    code, said = world.run(overrides=OVERRIDES, cell_timeout=2.5)
+    out = next(path for path in world.root.glob("runs*") if path != world.out)
+    return Ran(world, out, code, said, world.status(out))
+
+
+def test_one_failing_notebook_does_not_stop_the_others(mixed: Ran) -> None:
+    assert mixed.code == 1
+    states = {name: entry["state"] for name, entry in mixed.status.items()}
+    assert states == {
+        "00_raises": "failed",
+        "01_exits": "failed",
+        "02_dies": "failed",
+        "03_hangs": "failed",
+        "04_good": "done",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("00_raises", "cell [4]: ZeroDivisionError: division by zero"),
+        ("01_exits", "cell [3]: SystemExit: 0"),
+        ("02_dies", "cell [3]: the kernel died"),
+        ("03_hangs", "cell [3]: CellTimeoutError: A cell timed out while it was being executed, "),
+    ],
+)
+def test_a_failure_names_cell_error_and_executed_copy(mixed: Ran, name: str, error: str) -> None:
+    assert mixed.status[name]["error"].startswith(error)
+    copy = mixed.out / "notebooks" / f"{name}.ipynb"
+    assert f"    {mixed.status[name]['error']}\n    see {copy}\n" in mixed.said
+    assert copy.is_file()
+
+
+def test_a_notebook_gets_what_it_declares_where_it_lies(mixed: Ran) -> None:
+    entry = mixed.status["04_good"]
+    expected = {"seeds": [0], "learning_rate": 1e-4, "out_dir": str(mixed.out)}
+    assert entry["parameters"] == expected
+    assert entry["overrides"] == {"learning_rate": 1e-4}
+    assert entry["provenance"]["python"]
+    page = nbformat.read(mixed.out / "notebooks" / "04_good.ipynb", as_version=4)
+    assert page.cells[2].outputs[0].text == "notebooks 1 0\nipc\nlist float 0.0001\n"
+    assert "PYTHONHASHSEED" not in os.environ or os.environ["PYTHONHASHSEED"] != "0"
+
+
+def test_the_run_tells_plan_progress_and_summary(mixed: Ran) -> None:
+    said = mixed.said
+    assert said.startswith(f"preset cpu ({mixed.world.preset})\nNever run: a test.\n")
+    assert f"  with learning_rate = 0.0001\nwriting to {mixed.out}\n" in said
+    assert "  04_good    to run, time unknown\n" in said and "expected: unknown\n" in said
+    assert "[4/5] 03_hangs failed after" in said and " gone, left: unknown\n" in said
+    seconds = runner._time(mixed.status["04_good"]["seconds"])
+    table = said.split("\nnotebook ")[1]
+    row = next(line for line in table.splitlines() if line.startswith("04_good")).split()
+    copy = str(mixed.out / "notebooks" / "04_good.ipynb")
+    assert row == ["04_good", "done", *seconds.split(), *copy.split()]
+    assert said.endswith("\n04_good\n  pass@1 | rose\n  n = 3\n")
+
+
+def test_done_is_skipped_until_again_or_cut_off(mixed: Ran) -> None:
+    copy = mixed.out / "notebooks" / "04_good.ipynb"
+    path, written = mixed.out / "status.json", copy.stat().st_mtime_ns
+
+    code, said = mixed.world.run("04_good", overrides=OVERRIDES)
+    assert code == 0 and "done before in" in said and "expected" not in said
+    assert said.endswith("\n04_good\n  pass@1 | rose\n  n = 3\n")
+    assert copy.stat().st_mtime_ns == written
+
+    code, said = mixed.world.run("04_good", overrides=OVERRIDES, again=True)
+    assert code == 0 and "s last time\n" in said and "expected: about" in said
+    assert copy.stat().st_mtime_ns > written
+    assert mixed.world.status(mixed.out)["00_raises"]["state"] == "failed"
+
+    status, written = mixed.world.status(mixed.out), copy.stat().st_mtime_ns
+    status["04_good"]["state"] = "running"
+    path.write_text(json.dumps(status))
+    code, said = mixed.world.run("04_good", overrides=OVERRIDES)
+    assert code == 0 and "last time; was cut off\n" in said
+    assert copy.stat().st_mtime_ns > written
+
+
+def test_a_modified_or_failed_run_is_not_published(mixed: Ran) -> None:
+    with pytest.raises(NotebookError) as error:
+        mixed.world.publish()
+    assert "04_good has not run\n" in str(error.value)
+    assert not (mixed.world.root / "results").exists()
+
+
+# --- interrupt
+
+
+def test_ctrl_c_keeps_the_record_and_leaves_no_kernel(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    world.notebook("00_quick", "print(1)")
+    world.notebook("01_slow", SLOW)
+    world.notebook("02_never", "print(1)")
+    script = f"""
+        import sys
+        from pathlib import Path
+        from restem_lib.runner import run
+        sys.exit(run((), {world.preset!r}, notebooks=Path({str(world.root / "notebooks")!r})))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    pid = world.out / "pid"
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        wait_for(lambda: pid.exists() and pid.read_text() != "", 40)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "01_slow interrupted after" in said and "give the same command" in said
+    states = {name: entry["state"] for name, entry in world.status().items()}
+    assert states == {"00_quick": "done", "01_slow": "interrupted"}
+    wait_for(lambda: not alive(int(pid.read_text())), 10)
+    with pytest.raises(NotebookError, match="01_slow was interrupted\n  02_never has not run"):
+        world.publish()
+
+
+def wait_for(condition: Any, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- publishing
+
+README = f"# Title\n\n{runner.BEGIN}\nold\n{runner.END}\n\nrest\n"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("whole") / "world")
+    world.notebook("00_tour", WRITE, "seeds", summary=FOUND)
+    code, _ = world.run()
+    assert code == 0
+    return world
+
+
+@pytest.fixture
+def published(whole: World) -> Iterator[World]:
+    (whole.root / "README.md").write_text(README)
+    (whole.root / "results" / "cpu").mkdir(parents=True, exist_ok=True)
+    (whole.root / "results" / "cpu" / "old.csv").write_text("0\n")
+    whole.publish()
+    yield whole
+
+
+def test_publishing_replaces_results_and_figures(published: World) -> None:
+    for kind in ("results", "figures"):
+        files = [path.name for path in (published.root / kind / "cpu").iterdir()]
+        assert files == ["new.csv"]
+
+
+def test_published_notebooks_hold_outputs_and_nothing_volatile(published: World) -> None:
+    path = published.root / "notebooks" / "00_tour.ipynb"
+    text = path.read_text()
+    assert "papermill" not in text and "injected" not in text
+    page = nbformat.read(path, as_version=4)
+    assert "version" not in page.metadata.language_info
+    assert [cell.execution_count for cell in page.cells] == [1, 2, 3, 4]
+    assert page.cells[2].outputs[0].execution_count == 3
+    assert page.cells[2].outputs[0].data["text/plain"] == "[0]"
+    assert page.cells[3].outputs[0].text == "pass@1 | rose\nn = 3\n"
+    nbformat.validate(page)
+
+
+def test_publishing_leaves_the_run_current(published: World) -> None:
+    path = published.root / "notebooks" / "00_tour.ipynb"
+    before = path.read_bytes()
+    code, said = published.run()
+    assert code == 0 and "done before" in said
+    published.publish()
+    assert path.read_bytes() == before
+
+
+def test_the_readme_gets_one_row_a_notebook(published: World) -> None:
+    minutes = f"{published.status()['00_tour']['seconds'] / 60:.1f}"
+    row = f"| [00_tour](notebooks/00_tour.ipynb) | {minutes} | pass@1 \\| rose<br>n = 3 |"
+    table = f"| notebook | minutes | what it found |\n|---|---|---|\n{row}"
+    expected = README.replace("old", table)
+    assert (published.root / "README.md").read_text() == expected
+
+
+def test_nothing_is_published_when_something_changed(published: World) -> None:
+    notebooks = published.root / "notebooks"
+    source = notebooks / "00_tour.ipynb"
+    text, copy = source.read_text(), published.out / "notebooks" / "00_tour.ipynb"
+    kept, readme = copy.read_bytes(), published.root / "README.md"
+
+    def refused(message: str) -> None:
+        (published.root / "results" / "cpu" / "mark").touch()
+        with pytest.raises(NotebookError, match=message):
+            published.publish()
+        assert (published.root / "results" / "cpu" / "mark").exists()
+
+    try:
+        source.write_text(text.replace("n = 3", "n = 4"))
+        refused("00_tour has run, but the notebook, .* changed since")
+        source.write_text(text.replace("learning_rate = 3e-4", "learning_rate = 1e-4"))
+        refused("00_tour has run, but the notebook, .* changed since")
+        source.write_text(text)
+        copy.unlink()
+        refused("its executed copy is gone")
+        copy.write_bytes(kept)
+        readme.write_text("no markers")
+        refused("README.md needs the line")
+        readme.write_text(README)
+        published.notebook("01_new", "print(1)")
+        refused("01_new has not run")
+    finally:
+        (notebooks / "01_new.ipynb").unlink(missing_ok=True)
+        source.write_text(text)
+        copy.write_bytes(kept)
+
+
+def test_published_defaults_equal_the_preset(whole: World) -> None:
+    plan = runner._plan((), whole.preset, (), whole.root / "notebooks")
+    job = plan.jobs[0]
+    other = runner.Job(
+        job.name, job.source, {**job.defaults, "seeds": [7]}, job.parameters, job.hash, job.copy
+    )
+    with pytest.raises(NotebookError, match="differs from the preset in seeds; make them agree"):
+        runner._clean(other)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0.4 s"),
+        (34.2, "34 s"),
+        (59.7, "1 min 00 s"),
+        (310, "5 min 10 s"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_times_are_read_at_a_glance(seconds: float, text: str) -> None:
+    assert runner._time(seconds) == text
