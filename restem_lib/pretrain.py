@@ -163,10 +163,9 @@ def row_loss(model: Any, ids: torch.Tensor, numbers: torch.Tensor, bf16: bool) -
 
     A token attends to its own document only.
     """
-    same = numbers[:, :, None] == numbers[:, None, :]
-    hidden = torch.full(same.shape, torch.finfo(torch.float32).min, device=ids.device)
-    mask = hidden.masked_fill(same, 0.0) + hidden[0].triu(1)
-    mask = mask.clamp(min=torch.finfo(torch.float32).min)[:, None]
+    seen = (numbers[:, :, None] == numbers[:, None, :]).tril()
+    mask = torch.zeros(seen.shape, device=ids.device)
+    mask = mask.masked_fill(~seen, torch.finfo(mask.dtype).min)[:, None]
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=bf16):
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     targets = ids[:, 1:].masked_fill(

@@ -145,25 +145,25 @@ def reference(model: PreTrainedModel, ids: list[int], max_new_tokens: int) -> li
 )
 def test_greedy_texts_are_those_of_generate(name: str) -> None:
     model, tokenizer = model_of(name), letters()
-    engine, sampling = TorchEngine(model, tokenizer, rows=3), Sampling(0, 0, 1, 20)
-    few_shot = [FEW_SHOT + prompt for prompt in PROMPTS[:4]]
+    engine, sampling = TorchEngine(model, tokenizer, rows=3), Sampling(0, 0, 1, 14)
+    few_shot = [FEW_SHOT + prompt for prompt in PROMPTS[:3]]
     drawn = [engine.generate(prompts, 1, sampling, seed=0) for prompts in (PROMPTS, few_shot)]
     assert engine._prefix is not None
     for prompt, (completion,) in zip(PROMPTS + few_shot, drawn[0] + drawn[1], strict=True):
-        ids = reference(model, tokenizer(prompt)["input_ids"], 20)
+        ids = reference(model, tokenizer(prompt)["input_ids"], 14)
         finish = "eos" if ids[-1] == EOS else "length"
         text = tokenizer.decode(ids, skip_special_tokens=True)
         assert completion == Completion(text, len(ids), finish)
 
 
 def test_greedy_texts_stay_right_when_the_buffer_is_moved(llama: PreTrainedModel) -> None:
-    tokenizer, long, prompts = letters(), Sampling(0, 0, 1, 150), PROMPTS[:4]
+    tokenizer, long, prompts = letters(), Sampling(0, 0, 1, 100), PROMPTS[1:4]
     drawn = TorchEngine(llama, tokenizer, rows=3).generate(prompts, 2, long, seed=0)
     for prompt, row in zip(prompts, drawn, strict=True):
-        ids = reference(llama, tokenizer(prompt)["input_ids"], 150)
+        ids = reference(llama, tokenizer(prompt)["input_ids"], 100)
         assert [c.tokens for c in row] == [len(ids)] * 2
         assert {c.text for c in row} == {tokenizer.decode(ids, skip_special_tokens=True)}
-    assert max(row[0].tokens for row in drawn) == 150
+    assert max(row[0].tokens for row in drawn) == 100
 
 
 def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -322,7 +322,7 @@ def test_stop_strings_cut_where_they_first_appear() -> None:
     inside = across = at_start = 0
     for prompt in prompts:
         ids = reference(model, tokenizer(prompt)["input_ids"], 12)
-        grown = [tokenizer.decode(ids[:k]) for k in range(len(ids) + 1)]
+        grown = [tokenizer.decode(ids[:k], skip_special_tokens=True) for k in range(13)]
         text = grown[-1]
         stops = {text[i : i + size] for i in range(len(text)) for size in (1, 2, 3)}
         for stop in sorted(stop for stop in stops if "\ufffd" not in stop):
@@ -343,7 +343,7 @@ def test_the_earliest_of_several_stops_cuts(llama: PreTrainedModel) -> None:
     free = engine.generate(PROMPTS, 8, SAMPLED, seed=4)
     stops = ("ab", "c", " ", "e.")
     cut = engine.generate(PROMPTS, 8, Sampling(1, 0, 1, 30, stops), seed=4)
-    finishes = Counter()
+    finishes: Counter[str] = Counter()
     for before, after in zip(chain(*free), chain(*cut), strict=True):
         places = [(place, s) for s in stops if (place := before.text.find(s)) >= 0]
         if places:

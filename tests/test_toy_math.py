@@ -37,7 +37,7 @@ def test_sizes_and_prompt() -> None:
 
 def test_the_same_problems_for_ever() -> None:
     text = "\n".join(f"{p.id} {p.question} {p.solution}" for p in TASK.train[:50] + TASK.test[:50])
-    assert sha256(text.encode()).hexdigest()[:16] == "GOLDEN"
+    assert sha256(text.encode()).hexdigest()[:16] == "d855b2e4dad3a049"
 
 
 def numbers_in_order(question: str) -> tuple[str, ...]:

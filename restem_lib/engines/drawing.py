@@ -86,7 +86,8 @@ class Draws:
     ) -> None:
         self.tokenizer, self.sampling, self.progress = tokenizer, sampling, progress
         self.eos, self.may_stop = eos, may_stop
-        size = tasks, sampling.max_new_tokens
+        # One more, which is what -1 means: for rows that never had a task.
+        size = tasks + 1, sampling.max_new_tokens
         self.tokens = torch.zeros(size, dtype=torch.long, device=eos.device)
         generator = torch.Generator().manual_seed(seed)
         self.uniforms = torch.rand(size, generator=generator, dtype=torch.float64).to(eos.device)

@@ -78,10 +78,11 @@ class Rows:
         empty = [[x.new_zeros(count, x.shape[1], 0, x.shape[3]) for x in layer] for layer in like]
         self.layers = [_Layer(self.clock, *layer) for layer in empty]
         self.cache = Cache(layers=self.layers)
-        self.task = torch.zeros(count, dtype=torch.long, device=keys.device)
-        self.token, self.length = self.task.clone(), self.task.clone()
-        self.start = self.task + self.clock.now
-        self.live, self.free = self.task > 0, count
+        self.token = torch.zeros(count, dtype=torch.long, device=keys.device)
+        self.length, self.start = self.token.clone(), self.token + self.clock.now
+        self.task = self.token - 1
+        """-1 until a row has its first."""
+        self.live, self.free = self.task >= 0, count
         self._move(slice(None))
 
     @property
