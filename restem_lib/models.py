@@ -83,24 +83,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a folder on this machine's device, in eval mode. Safetensors only, no remote code.
 
-    On a CPU attention runs as plain matrix products: at the lengths met here the fused kernel is slower.
+    Raises ModelError.
     """
     from transformers import AutoModelForCausalLM
 
     _no_bars()
-    where = device()
-    attention = "eager" if where.type == "cpu" else "sdpa"
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation=attention,
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a causal language model from {folder}: {error}") from error
-    return model.to(where).eval()
+    return model.to(device()).eval()
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -29,6 +29,9 @@ SIZES = {
 }
 """Width, feed-forward width, layers and heads of each model of the ladder."""
 
+TOKENS = {"toy-s": 10_000_000, "toy-m": 8_000_000}
+"""Training budget of each model that the project ships."""
+
 ROW = 160
 """Tokens of a training row; no text of the world is longer."""
 
@@ -183,21 +186,23 @@ def _save_atomically(state: dict[str, Any], path: Path) -> None:
 def pretrain(
     size: str,
     out: Path,
-    tokens: int = 3_000_000,
+    tokens: int = 0,
     seed: int = 0,
     *,
     rows: int = 16,
     save_every: int = 100,
+    compiled: bool = True,
     stop_at: int | None = None,
 ) -> Path:
     """Train a base model and write it to the folder `out`: bf16 safetensors, tokenizer, loss.csv.
 
     Work in progress is kept beside it, in ".<name>.partial"; the folder appears whole at the end.
-    `stop_at` ends the run after that step, as a kill would, and returns the work in progress.
-    Raises FileExistsError when `out` exists, ValueError when the work in progress has another
-    recipe.
+    `tokens` 0 is the size's own budget (TOKENS). `compiled` runs the model under torch.compile,
+    which takes half a minute first. `stop_at` ends the run after that step, as a kill would, and
+    returns the work in progress. Raises FileExistsError when `out` exists, ValueError when the
+    work in progress has another recipe.
     """
-    recipe = Recipe(size, tokens, seed, rows)
+    recipe = Recipe(size, tokens or TOKENS[size], seed, rows)
     if out.exists():
         raise FileExistsError(f"{out} exists: remove it, or choose another folder")
     torch.manual_seed(recipe.seed)
@@ -228,6 +233,7 @@ def pretrain(
 
     ids, numbers = training_rows(recipe, tokenizer)
     model.train()
+    forward = torch.compile(model, dynamic=False) if compiled else model
     began, first = time.monotonic(), len(curve)
     for step in range(first, recipe.steps):
         batch = slice(step * recipe.rows, (step + 1) * recipe.rows)
@@ -235,7 +241,7 @@ def pretrain(
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = row_loss(
-            model,
+            forward,
             torch.from_numpy(ids[batch]).to(device, torch.long),
             torch.from_numpy(numbers[batch]).to(device),
             bf16,

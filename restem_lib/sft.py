@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 TUNE_VERSION = 1
 CLIP = 1.0
 EAGER_LENGTH = 256
-"""Up to this many tokens matrix-product attention beats the fused kernel on a CPU, its backward pass above all."""
+"""Up to this many tokens a CPU trains with attention as plain matrix products: the fused kernel's backward pass is
+slow there, and the memory that it saves is small."""
 
 
 class Diverged(RuntimeError):
@@ -219,8 +220,8 @@ def _train(
     every = max(1, round(config.eval_every * epoch_steps))
 
     plain = load_model(base, torch.float32)  # master weights; autocast gives the speed
-    if plain.device.type == "cpu" and max(lengths) > EAGER_LENGTH:
-        plain.set_attn_implementation("sdpa")
+    if plain.device.type == "cpu" and max(lengths) <= EAGER_LENGTH:
+        plain.set_attn_implementation("eager")
     model, optimizer = accelerator.prepare(plain.train(), _optimizer(plain, config))
     probe = load_model(base, dtype)  # a candidate as it would be saved
 

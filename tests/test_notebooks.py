@@ -154,7 +154,8 @@ def test_it_makes_its_argument(path: Path) -> None:
 
 # --- all of them, run
 
-QUIET = {**os.environ, "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+# One thread: two that share a busy core wait for each other, many times longer than smoke runs take.
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,9 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with store/ and out/ after `restem run --preset smoke`."""
     folder = tmp_path_factory.mktemp("smoke")
     overrides = [f"runs_dir={folder / 'store'}", f"out_dir={folder / 'out'}"]
-    assert run((), "smoke", overrides, cell_timeout=300) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        assert run((), "smoke", overrides, cell_timeout=300) == 0
     return folder
 
 

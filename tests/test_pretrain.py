@@ -83,20 +83,20 @@ def test_short_run_learns_and_a_killed_one_resumes_to_the_same_weights(
 ) -> None:
     texts = toy_math.pretraining_text
     monkeypatch.setattr(toy_math, "pretraining_text", lambda rng, n: texts(rng, min(n, 300)))
-    whole = pretrain("toy-s", tmp_path / "whole", SHORT, seed=1, rows=4)
+    whole = pretrain("toy-s", tmp_path / "whole", SHORT, seed=1, rows=4, compiled=False)
     losses = [float(line.split(",")[2]) for line in (whole / "loss.csv").read_text().split()[1:]]
     assert len(losses) == 20 and losses[-1] < losses[0] - 0.5
 
-    killed = pretrain("toy-s", tmp_path / "resumed", SHORT, seed=1, rows=4, stop_at=9)
+    killed = pretrain("toy-s", tmp_path / "resumed", SHORT, seed=1, rows=4, compiled=False, stop_at=9)
     assert killed != tmp_path / "resumed" and not (tmp_path / "resumed").exists()
     with pytest.raises(ValueError, match="another run"):
-        pretrain("toy-s", tmp_path / "resumed", SHORT, seed=2, rows=4)
-    resumed = pretrain("toy-s", tmp_path / "resumed", SHORT, seed=1, rows=4)
+        pretrain("toy-s", tmp_path / "resumed", SHORT, seed=2, rows=4, compiled=False)
+    resumed = pretrain("toy-s", tmp_path / "resumed", SHORT, seed=1, rows=4, compiled=False)
     for name in ("model.safetensors", "loss.csv"):
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["resumed", "whole"]
     with pytest.raises(FileExistsError):
-        pretrain("toy-s", whole, SHORT, seed=1, rows=4)
+        pretrain("toy-s", whole, SHORT, seed=1, rows=4, compiled=False)
 
 
 @pytest.mark.parametrize("size", sorted(pretraining.SIZES))

@@ -20,10 +20,11 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from restem_lib import runner
 from restem_lib.config import PROJECT, ConfigError
-from restem_lib.runner import NotebookError, declared, publish, run
+from restem_lib.runner import NotebookError, declared, plan, publish, publishing, run
+from restem_lib.runner.running import duration
 
+CODE = plan._code
 PARAMETERS = """\
 # what this notebook uses
 seeds = [0]
@@ -64,6 +65,15 @@ def notebook(path: Path, *code: str, parameters: str | None = PARAMETERS, **tags
     page.cells += [v4.new_code_cell(text, metadata={"tags": [tag]}) for tag, text in tags.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(page, path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_code() -> Iterator[None]:
+    """The library as these tests found it: an edit meanwhile makes runs stale, as it should."""
+    code = CODE()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "_code", lambda: code)
+        yield
 
 
 @dataclass
@@ -152,10 +162,10 @@ def test_notebooks_are_named_by_stem_file_or_path(world: World) -> None:
     folder = world.root / "notebooks"
     path = (folder / "00_tour.ipynb").resolve()
     for name in ("00_tour", "00_tour.ipynb", str(path)):
-        assert runner._sources([name, "00_tour"], folder) == {"00_tour": path}
+        assert plan._sources([name, "00_tour"], folder) == {"00_tour": path}
     notebook(world.root / "00_tour.ipynb")
     with pytest.raises(NotebookError, match="the same name"):
-        runner._sources(["00_tour", str(world.root / "00_tour.ipynb")], folder)
+        plan._sources(["00_tour", str(world.root / "00_tour.ipynb")], folder)
 
 
 @pytest.mark.parametrize(
@@ -223,15 +233,46 @@ def test_a_damaged_record_is_named(world: World) -> None:
 
 def test_a_run_modified_in_any_way_has_its_own_folder(world: World) -> None:
     def out(*overrides: str) -> str:
-        plan = runner._plan(["00_tour"], world.preset, overrides, world.root / "notebooks")
-        assert PROJECT / plan.jobs[0].parameters["out_dir"] == plan.out_dir
-        return str(plan.out_dir)
+        made = plan.make_plan(["00_tour"], world.preset, overrides, world.root / "notebooks")
+        assert PROJECT / made.jobs[0].parameters["out_dir"] == made.out_dir
+        return str(made.out_dir)
 
     assert out() == out("seeds=[0]") == str(world.out)
     assert out("out_dir=elsewhere") == str(PROJECT / "elsewhere")
     modified = out("seeds=[1]")
     assert modified.startswith(f"{world.out}-") and len(modified) == len(str(world.out)) + 7
     assert modified != out("seeds=[2]") != out("learning_rate=1e-4")
+
+
+def test_the_hash_stands_for_cells_parameters_library_and_models(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_of(*overrides: str) -> str:
+        return plan.make_plan((), world.preset, overrides, world.root / "notebooks").jobs[0].hash
+
+    first = made_of()
+    assert made_of("seeds=[1]") != first
+    world.notebook("00_tour", "print(1)")
+    assert made_of() == first
+    world.notebook("00_tour", "print(2)")
+    assert made_of() != first
+    monkeypatch.setattr(plan, "_code", lambda: {"library": {}, "models": {}})
+    world.notebook("00_tour", "print(1)")
+    assert made_of() != first
+
+
+def test_the_hash_reads_every_file_of_library_and_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("restem_lib/a.py", "restem_lib/tasks/b.py", "models/toy-s/model.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("123")
+    monkeypatch.setattr(plan, "PROJECT", tmp_path)
+    code = CODE()
+    assert list(code["library"]) == ["restem_lib/a.py", "restem_lib/tasks/b.py"]
+    assert code["models"] == {"models/toy-s/model.safetensors": 3}
+    (tmp_path / "restem_lib" / "tasks" / "b.py").write_text("124")
+    assert CODE() != code
 
 
 # --- one run with everything that goes wrong
@@ -307,7 +348,7 @@ def test_the_run_tells_plan_progress_and_summary(mixed: Ran) -> None:
     assert f"  with learning_rate = 0.0001\nwriting to {mixed.out}\n" in said
     assert "  04_good    to run, time unknown\n" in said and "expected: unknown\n" in said
     assert "[4/5] 03_hangs failed after" in said and " gone, left: unknown\n" in said
-    seconds = runner._time(mixed.status["04_good"]["seconds"])
+    seconds = duration(mixed.status["04_good"]["seconds"])
     table = said.split("\nnotebook ")[1]
     row = next(line for line in table.splitlines() if line.startswith("04_good")).split()
     copy = str(mixed.out / "notebooks" / "04_good.ipynb")
@@ -393,7 +434,7 @@ def alive(pid: int) -> bool:
 
 # --- publishing
 
-README = f"# Title\n\n{runner.BEGIN}\nold\n{runner.END}\n\nrest\n"
+README = f"# Title\n\n{publishing.BEGIN}\nold\n{publishing.END}\n\nrest\n"
 
 
 @pytest.fixture(scope="module")
@@ -483,13 +524,12 @@ def test_nothing_is_published_when_something_changed(published: World) -> None:
 
 
 def test_published_defaults_equal_the_preset(whole: World) -> None:
-    plan = runner._plan((), whole.preset, (), whole.root / "notebooks")
-    job = plan.jobs[0]
-    other = runner.Job(
+    job = plan.make_plan((), whole.preset, (), whole.root / "notebooks").jobs[0]
+    other = plan.Job(
         job.name, job.source, {**job.defaults, "seeds": [7]}, job.parameters, job.hash, job.copy
     )
     with pytest.raises(NotebookError, match="differs from the preset in seeds; make them agree"):
-        runner._clean(other)
+        publishing._clean(other)
 
 
 @pytest.mark.parametrize(
@@ -503,4 +543,4 @@ def test_published_defaults_equal_the_preset(whole: World) -> None:
     ],
 )
 def test_times_are_read_at_a_glance(seconds: float, text: str) -> None:
-    assert runner._time(seconds) == text
+    assert duration(seconds) == text

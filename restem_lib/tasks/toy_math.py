@@ -65,17 +65,17 @@ class Scene:
 
 SCENES = (
     Scene(0.05, ("pens", "books", "cards"), "boxes", ("buys", "gets"), ("lends", "loses")),
-    Scene(0.15, ("eggs", "apples", "plums"), "baskets", ("picks", "finds"), ("sells", "drops")),
+    Scene(0.10, ("eggs", "apples", "plums"), "baskets", ("picks", "finds"), ("sells", "drops")),
     Scene(
-        0.25,
+        0.20,
         ("shells", "stones", "fish"),
         "buckets",
         ("collects", "finds"),
         ("loses", "throws away"),
     ),
-    Scene(0.35, ("cakes", "buns", "pies"), "trays", ("bakes", "buys"), ("eats", "sells")),
-    Scene(0.55, ("coins", "stamps", "medals"), "bags", ("wins", "gets"), ("spends", "trades")),
-    Scene(0.65, ("seeds", "bulbs", "trees"), "rows", ("plants", "grows"), ("cuts", "digs up")),
+    Scene(0.25, ("cakes", "buns", "pies"), "trays", ("bakes", "buys"), ("eats", "sells")),
+    Scene(0.40, ("coins", "stamps", "medals"), "bags", ("wins", "gets"), ("spends", "trades")),
+    Scene(0.50, ("seeds", "bulbs", "trees"), "rows", ("plants", "grows"), ("cuts", "digs up")),
 )
 NAMES = ("Ann", "Ben", "Carl", "Dora", "Eva", "Finn", "Gina", "Hugo", "Iris", "Jon", "Kim", "Leo")
 

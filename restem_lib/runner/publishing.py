@@ -1,0 +1,85 @@
+"""Bring what a run showed into the project: results, figures, notebooks, the table in the README."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from restem_lib.config import PROJECT
+from restem_lib.runner.plan import NOTEBOOKS, Job, NotebookError, Plan, make_plan
+from restem_lib.runner.status import Status, alone, read_status, summary, unfit, write_text
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def publish(preset: str, *, notebooks: Path = NOTEBOOKS, project: Path = PROJECT) -> None:
+    """Copy results and figures of a whole, unmodified, current run to results/ and figures/.
+
+    The cpu preset also refreshes the committed notebooks and the table in the README. Raises
+    NotebookError, before anything is written, when a notebook of the project has not run at this
+    preset, has failed, or has changed since.
+    """
+    plan = make_plan((), preset, (), notebooks)
+    name = plan.preset.stem
+    with alone(plan.out_dir):
+        status = read_status(plan.out_dir)
+        refused = [f"  {job.name} {why}" for job in plan.jobs if (why := unfit(job, status))]
+        if refused:
+            raise NotebookError(
+                "\n".join([f"the {name} run cannot be published:", *refused])
+                + f"\n`restem run --preset {preset}`, without -p, makes it whole"
+            )
+        readme = project / "README.md"
+        table = _with_table(readme, plan, status) if name == "cpu" else ""
+        pages = {job.source: _clean(job) for job in plan.jobs} if name == "cpu" else {}
+        for kind in ("results", "figures"):
+            if (plan.out_dir / kind).is_dir():
+                (project / kind).mkdir(exist_ok=True)
+                shutil.rmtree(project / kind / name, ignore_errors=True)
+                shutil.copytree(plan.out_dir / kind, project / kind / name)
+        for source, page in pages.items():
+            write_text(source, page)
+        if table:
+            write_text(readme, table)
+    print(f"published {len(plan.jobs)} notebooks of the {name} preset")
+
+
+def _clean(job: Job) -> str:
+    """The executed copy as it is committed: the source's cells; no times, versions or paths."""
+    import nbformat
+
+    if job.defaults != job.parameters:
+        keys = ", ".join(key for key in job.parameters if job.parameters[key] != job.defaults[key])
+        raise NotebookError(
+            f"the parameters cell of {job.source} differs from the preset in {keys}; make them agree"
+        )
+    page = nbformat.read(job.copy, as_version=4)
+    injected = "injected-parameters"
+    page.cells = [cell for cell in page.cells if injected not in cell.metadata.get("tags", [])]
+    page.metadata.pop("papermill", None)
+    page.metadata.get("language_info", {}).pop("version", None)
+    count = 0
+    for cell in page.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code" and cell.execution_count is not None:
+            count += 1
+            cell.execution_count = count
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = count
+    return str(nbformat.writes(page)).rstrip("\n") + "\n"
+
+
+def _with_table(readme: Path, plan: Plan, status: Status) -> str:
+    """The README's text with its table of results made anew."""
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise NotebookError(f"{readme} needs the line {BEGIN} and, below it, {END}, once each")
+    rows = ["| notebook | minutes | what it found |", "|---|---|---|"]
+    for job in plan.jobs:
+        link = f"[{job.name}](notebooks/{job.source.name})"
+        found = summary(job.copy).replace("|", "\\|").replace("\n", "<br>")
+        rows.append(f"| {link} | {status[job.name]['seconds'] / 60:.1f} | {found} |")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    return "\n".join([before + BEGIN, *rows, END + after])
