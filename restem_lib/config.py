@@ -14,11 +14,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from restem_lib import UserError
+
 PROJECT = Path(__file__).resolve().parent.parent
 """The checkout that this package runs from."""
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A setting is unknown, missing, mistyped or impossible; the text says which and what to do."""
 
 

@@ -44,7 +44,9 @@ def e_step(p: Array, reward: Array) -> Array:
     joint = reward * p
     mass = joint.sum(axis=1, keepdims=True)
     if not (mass > 0).all():
-        raise ValueError(f"problem {int(mass.argmin())} has no rewarded solution of positive probability")
+        raise ValueError(
+            f"problem {int(mass.argmin())} has no rewarded solution of positive probability"
+        )
     return np.asarray(joint / mass)
 
 
@@ -61,12 +63,14 @@ def m_step(features: Array, q: Array) -> Array:
         value = -(q * np.log(np.maximum(p, 1e-300))).sum() / len(q) + 1e-8 * theta @ theta
         return float(value), gradient
 
-    found = minimize(loss, np.zeros(features.shape[2]), jac=True, method="L-BFGS-B", options={"maxiter": 2000})
+    found = minimize(
+        loss, np.zeros(features.shape[2]), jac=True, method="L-BFGS-B", options={"maxiter": 2000}
+    )
     return np.asarray(found.x)
 
 
 def bound(p: Array, q: Array, reward: Array) -> float:
-    """L(p, q) = E_q[log r] - KL(q || p), mean over problems; 0 log 0 is 0. At most log p(success), with equality at q*."""
+    """L(p, q) = E_q[log r] - KL(q || p), mean over problems; at most log p(success), with equality after an E-step."""
     inside = q > 0
     terms = np.zeros_like(q)
     terms[inside] = q[inside] * (np.log(reward[inside]) + np.log(p[inside]) - np.log(q[inside]))
@@ -88,3 +92,12 @@ def run(features: Array, theta: Array, reward: Array, iterations: int) -> list[H
         p = policy(features, m_step(features, q))
         steps.append(state("M"))
     return steps
+
+
+def example(iterations: int, seed: int = 0) -> list[HalfStep]:
+    """Exact EM on a random table of 12 problems with 8 solutions each, whose policy has only 5 parameters."""
+    rng = np.random.default_rng(seed)
+    features, theta = rng.normal(size=(12, 8, 5)), rng.normal(size=5)
+    reward = (rng.random((12, 8)) < 0.3).astype(float)
+    reward[:, 0] = 1.0
+    return run(features, theta, reward, iterations)

@@ -71,7 +71,11 @@ def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:
             )
     ax.set_xticks(list(place.values()), [model.replace(" ", "\n") for model in place])
     n = int(rows["problems"].iloc[0])
-    ax.set(ylabel="test problems solved (%)", ylim=(0, 102), title=f"ours: model organism, n = {n} problems")
+    ax.set(
+        ylabel="test problems solved (%)",
+        ylim=(0, 102),
+        title=f"ours: model organism, n = {n} problems",
+    )
     ax.legend(loc="lower right")
     return ax
 
@@ -82,7 +86,11 @@ def paper_iterations(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
         ax.plot(range(len(y)), y, color="0.35", marker=marker, linestyle=line, label=name)
     longest = max(map(len, values.values()))
     ax.set_xticks(range(longest), ["base", *(f"iteration\n{i}" for i in range(1, longest))])
-    ax.set(ylabel="MATH test problems solved (%)", ylim=(0, 102), title="the paper: PaLM 2, MATH, greedy")
+    ax.set(
+        ylabel="MATH test problems solved (%)",
+        ylim=(0, 102),
+        title="the paper: PaLM 2, MATH, greedy",
+    )
     ax.legend(loc="upper left")
     return ax
 
@@ -96,7 +104,9 @@ def elbo(steps: Sequence[HalfStep], ax: Axes) -> Axes:
     ax.plot([step.bound for step in steps], color="0.7", zorder=0)
     for kind, marker in (("start", "x"), ("E", "^"), ("M", "o")):
         places = [i for i, step in enumerate(steps) if step.step == kind]
-        ax.plot(places, [steps[i].bound for i in places], marker, color=colours[kind], label=names[kind])
+        ax.plot(
+            places, [steps[i].bound for i in places], marker, color=colours[kind], label=names[kind]
+        )
     ax.axhline(0, color="0.7", linestyle=":")
     ax.set(xlabel="half-step", ylabel="lower bound on log p(success)", title="exact EM on a table")
     ax.legend(loc="lower right")
@@ -116,7 +126,11 @@ def show(fig: Figure, alt: str, path: Path) -> None:
     facts: dict[str, Any] = {"alt": alt, **{name: provenance()[name] for name in stable}}
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     fig.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None, "Description": text})
-    fig.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None, "Description": text})
-    path.with_suffix(".json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    fig.savefig(
+        path.with_suffix(".svg"), metadata={"Date": None, "Creator": None, "Description": text}
+    )
+    path.with_suffix(".json").write_text(
+        json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     plt.close(fig)
-    display(fig, metadata={"image/png": {"alt": alt}})  # type: ignore[no-untyped-call]
+    display(fig, metadata={"image/png": {"alt": alt}})

@@ -8,6 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
+from restem_lib import UserError
 from restem_lib.config import Common
 from restem_lib.records import Pair, Problem, Sample, Score
 from restem_lib.sampling import problem_blocks
@@ -17,7 +18,7 @@ from restem_lib.tasks import Task
 FILTER_VERSION = 1
 
 
-class NothingKept(RuntimeError):
+class NothingKept(UserError):
     """No sample earned reward 1: there is nothing to train on."""
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from restem_lib import UserError
 from restem_lib.config import PROJECT
 from restem_lib.provenance import version
 from restem_lib.store import MANIFEST, Stage, digest, file_sha256
@@ -20,7 +21,7 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """Files fetched from the Hub: safetensors only, never pickled weights."""
 
 
-class ModelError(ValueError):
+class ModelError(UserError, ValueError):
     """A model cannot be found or loaded; the text says what was tried."""
 
 
@@ -121,7 +122,7 @@ def pick_dtype(name: str) -> torch.dtype:
 
 
 def quick_bfloat16() -> bool:
-    """Whether bfloat16 matrix products are fast here. From the hardware's flags: a timed probe could change its mind."""
+    """Whether bfloat16 matrix products are fast here. Read from flags: a timed probe could change its mind."""
     import torch
 
     if torch.cuda.is_available():

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from restem_lib import UserError
 from restem_lib.config import Common
 from restem_lib.engines import Sampling
 from restem_lib.executors import run_stage
@@ -39,7 +40,7 @@ EAGER_LENGTH = 256
 slow there, and the memory that it saves is small."""
 
 
-class Diverged(RuntimeError):
+class Diverged(UserError):
     """The training loss is no longer a number."""
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from restem_lib import UserError
 from restem_lib.provenance import provenance
 from restem_lib.records import R, from_table, to_table
 
@@ -40,7 +41,7 @@ OWN = re.compile(
 """Names that a stage gives its files; one of these outside the manifest was left by a kill and is made anew."""
 
 
-class StoreError(RuntimeError):
+class StoreError(UserError, RuntimeError):
     """Something in the store cannot be read, written or trusted; the text names the file and what to do."""
 
 

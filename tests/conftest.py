@@ -14,7 +14,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 def copying_rows(n: int = 400) -> list[dict[str, str]]:
     """A task to learn at once: give back the digit."""
-    return [{"id": f"copy/{i}", "prompt": f"Q: {i % 10}\nA:", "answer": str(i % 10)} for i in range(n)]
+    return [
+        {"id": f"copy/{i}", "prompt": f"Q: {i % 10}\nA:", "answer": str(i % 10)} for i in range(n)
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,7 @@ def copying(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model for it, of one layer: digits below 5 it mostly gives back, the others it mostly gets wrong by one."""
+    """A base model for it, of one layer: mostly right on digits below 5, mostly wrong by one on the others."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -58,7 +60,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         asked = torch.randint(10, (64,), generator=rng)
         right = torch.rand(64, generator=rng) < torch.where(asked < 5, 0.6, 0.3)
         said = torch.where(right, asked, (asked + 1) % 10)
-        texts = [f"Q: {a}\nA:\n#### {b}" for a, b in zip(asked.tolist(), said.tolist(), strict=True)]
+        texts = [
+            f"Q: {a}\nA:\n#### {b}" for a, b in zip(asked.tolist(), said.tolist(), strict=True)
+        ]
         ids = torch.tensor([[*tokenizer(text)["input_ids"], end] for text in texts])
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * (1 - step / 150)

@@ -34,6 +34,7 @@ ORDER = [
     "experiments",
     "figures",
     "doctor",
+    "commands",
     "runner",
     "cli",
 ]
@@ -61,7 +62,7 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.startswith("restem_lib.")]
         found |= {name.split(".")[1] for name in names if "." in name}
-    return found - {"__version__"}
+    return found - {"__version__", "UserError"}
 
 
 MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path != LIBRARY / "__init__.py")

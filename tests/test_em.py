@@ -72,7 +72,9 @@ def test_each_record_leads_to_the_next(loop: Loop, task: Task) -> None:
 
 
 @pytest.mark.parametrize(("start", "continues"), [("base", False), ("last", True)])
-def test_every_m_step_starts_where_it_should(loop: Loop, task: Task, start: str, continues: bool) -> None:
+def test_every_m_step_starts_where_it_should(
+    loop: Loop, task: Task, start: str, continues: bool
+) -> None:
     turns = list(em.rest_em(replace(loop, start=start), task))
     second = open_stage(turns[1].model.parent).key["settings"]["base"]
     first = open_stage(turns[0].model.parent).key["settings"]["base"]
@@ -122,9 +124,39 @@ FORK = multiprocessing.get_context("forkserver")
 
 def command(loop: Loop, out: Path) -> list[str]:
     return [
-        *("train", "--model", loop.model, "--task", loop.task, "--out", str(out), "--dtype", "float32"),
-        *("--problems", "40", "--samples", "6", "--iterations", "2", "--max-new-tokens", "6", "--test-problems", "50"),
-        *("--learning-rate", "1e-2", "--batch-size", "8", "--max-epochs", "3", "--eval-every", "0.25"),
+        *(
+            "train",
+            "--model",
+            loop.model,
+            "--task",
+            loop.task,
+            "--out",
+            str(out),
+            "--dtype",
+            "float32",
+        ),
+        *(
+            "--problems",
+            "40",
+            "--samples",
+            "6",
+            "--iterations",
+            "2",
+            "--max-new-tokens",
+            "6",
+            "--test-problems",
+            "50",
+        ),
+        *(
+            "--learning-rate",
+            "1e-2",
+            "--batch-size",
+            "8",
+            "--max-epochs",
+            "3",
+            "--eval-every",
+            "0.25",
+        ),
         *("--patience", "9", "--problem-block", "8", "--sample-block", "2"),
     ]
 
@@ -145,8 +177,12 @@ def train(arguments: list[str]) -> None:
     raise SystemExit(main(arguments))
 
 
-def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(loop: Loop, tmp_path: Path) -> None:
-    FORK.set_forkserver_preload(["restem_lib.em", "restem_lib.engines.torch_engine", "accelerate", "datasets"])
+def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(
+    loop: Loop, tmp_path: Path
+) -> None:
+    FORK.set_forkserver_preload(
+        ["restem_lib.em", "restem_lib.engines.torch_engine", "accelerate", "datasets"]
+    )
     whole = FORK.Process(target=train, args=(command(loop, tmp_path / "whole"),))
     began = time.monotonic()
     whole.start()

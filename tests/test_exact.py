@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from restem_lib import exact
 
 
-def world(seed: int, problems: int = 5, solutions: int = 6, size: int = 4) -> tuple[exact.Array, exact.Array, exact.Array]:
+def world(
+    seed: int, problems: int = 5, solutions: int = 6, size: int = 4
+) -> tuple[exact.Array, exact.Array, exact.Array]:
     rng = np.random.default_rng(seed)
     reward = (rng.random((problems, solutions)) < 0.4).astype(float)
     reward[:, 0] = 1.0
@@ -23,14 +27,16 @@ def test_the_bound_never_falls(seed: int) -> None:
     features, theta, reward = world(seed)
     bounds = [step.bound for step in exact.run(features, theta, reward, 4)]
     # The M-step is a numerical search with a faint pull to 0: it may miss its maximum by about 1e-5.
-    assert all(after >= before - 1e-5 for before, after in zip(bounds, bounds[1:], strict=False))
+    assert all(after >= before - 1e-5 for before, after in pairwise(bounds))
 
 
 def test_after_an_e_step_the_bound_is_the_log_of_success() -> None:
     features, theta, reward = world(1)
     p = exact.policy(features, theta)
     q = exact.e_step(p, reward)
-    assert exact.bound(p, q, reward) == pytest.approx(np.log((reward * p).sum(axis=1)).mean(), abs=1e-12)
+    assert exact.bound(p, q, reward) == pytest.approx(
+        np.log((reward * p).sum(axis=1)).mean(), abs=1e-12
+    )
 
 
 @given(st.integers(0, 10_000))
@@ -58,7 +64,9 @@ def test_the_m_step_is_the_maximum_likelihood_of_q() -> None:
         return float((q * np.log(exact.policy(features, at))).sum())
 
     rng = np.random.default_rng(0)
-    assert all(likelihood(best) >= likelihood(best + 0.1 * rng.normal(size=best.size)) for _ in range(200))
+    assert all(
+        likelihood(best) >= likelihood(best + 0.1 * rng.normal(size=best.size)) for _ in range(200)
+    )
 
 
 def test_a_problem_without_rewarded_solution_is_named() -> None:

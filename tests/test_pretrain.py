@@ -87,7 +87,9 @@ def test_short_run_learns_and_a_killed_one_resumes_to_the_same_weights(
     losses = [float(line.split(",")[2]) for line in (whole / "loss.csv").read_text().split()[1:]]
     assert len(losses) == 20 and losses[-1] < losses[0] - 0.5
 
-    killed = pretrain("toy-s", tmp_path / "resumed", SHORT, seed=1, rows=4, compiled=False, stop_at=9)
+    killed = pretrain(
+        "toy-s", tmp_path / "resumed", SHORT, seed=1, rows=4, compiled=False, stop_at=9
+    )
     assert killed != tmp_path / "resumed" and not (tmp_path / "resumed").exists()
     with pytest.raises(ValueError, match="another run"):
         pretrain("toy-s", tmp_path / "resumed", SHORT, seed=2, rows=4, compiled=False)

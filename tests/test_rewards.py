@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from restem_lib.records import VERDICTS
 from restem_lib.rewards import answers, workers
-from restem_lib.rewards.answers import canonical, compare, extract, grade
+from restem_lib.rewards.answers import canonical, compare, grade
+from restem_lib.rewards.extraction import extract
 
 CASES = json.loads((Path(__file__).parent / "cases" / "answers.json").read_text(encoding="utf-8"))
 QUICK = settings(deadline=None, max_examples=100, derandomize=True)

@@ -31,7 +31,13 @@ def kept(root: Path, n: int = 60, wrong: bool = False) -> Shards:
 
 
 def config(root: Path, **settings: object) -> Common:
-    defaults = {"learning_rate": 1e-2, "batch_size": 8, "max_epochs": 4.0, "max_new_tokens": 6, "dtype": "float32"}
+    defaults = {
+        "learning_rate": 1e-2,
+        "batch_size": 8,
+        "max_epochs": 4.0,
+        "max_new_tokens": 6,
+        "dtype": "float32",
+    }
     return Common(runs_dir=str(root), **{**defaults, **settings})  # type: ignore[arg-type]
 
 
@@ -44,7 +50,10 @@ def test_the_prompt_is_tokenised_as_it_was_sampled(tiny: Path) -> None:
 
 def test_no_loss_on_the_prompt(tiny: Path) -> None:
     model, tokenizer = load_model(tiny, torch.float32), load_tokenizer(tiny)
-    examples = [tokens(Pair("p", 0, f"Q: {q}\nA:", a), tokenizer) for q, a in (("7", "\n#### 7"), ("3 apples", "\n#### 123"))]
+    examples = [
+        tokens(Pair("p", 0, f"Q: {q}\nA:", a), tokenizer)
+        for q, a in (("7", "\n#### 7"), ("3 apples", "\n#### 123"))
+    ]
     expected = 0.0
     for example in examples:
         logits = model(torch.tensor([example.prompt + example.target])).logits[0].log_softmax(-1)
@@ -56,7 +65,9 @@ def test_no_loss_on_the_prompt(tiny: Path) -> None:
 
 def test_padding_does_not_change_the_gradient(tiny: Path) -> None:
     tokenizer = load_tokenizer(tiny)
-    examples = [tokens(Pair("p", 0, f"Q: {'9 ' * i}\nA:", f"\n#### {i}"), tokenizer) for i in range(5)]
+    examples = [
+        tokens(Pair("p", 0, f"Q: {'9 ' * i}\nA:", f"\n#### {i}"), tokenizer) for i in range(5)
+    ]
 
     def gradient(parts: list[list[Example]]) -> torch.Tensor:
         model = load_model(tiny, torch.float32)
@@ -65,11 +76,15 @@ def test_padding_does_not_change_the_gradient(tiny: Path) -> None:
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
     together = gradient([examples])
-    assert torch.allclose(together, gradient([[example] for example in examples]), atol=1e-4, rtol=1e-3)
+    assert torch.allclose(
+        together, gradient([[example] for example in examples]), atol=1e-4, rtol=1e-3
+    )
     assert together.abs().max() > 1e-2
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=300), st.integers(1, 16), st.integers(0, 99))
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=300), st.integers(1, 16), st.integers(0, 99)
+)
 @settings(max_examples=50, deadline=None)
 def test_an_epoch_shows_every_example_once(lengths: list[int], size: int, seed: int) -> None:
     plan = batches(lengths, size, seed, 0)
@@ -103,16 +118,29 @@ def test_the_best_candidate_by_validation_reward_is_kept(tiny: Path, tmp_path: P
     assert tuned.history[0].problems == 20
 
 
-def test_training_that_does_not_help_stops_and_gives_back_the_base(tiny: Path, tmp_path: Path) -> None:
-    tuned = fine_tune(tiny, kept(tmp_path, wrong=True), TASK, VALIDATION, 0, config(tmp_path, patience=2))
+def test_training_that_does_not_help_stops_and_gives_back_the_base(
+    tiny: Path, tmp_path: Path
+) -> None:
+    tuned = fine_tune(
+        tiny, kept(tmp_path, wrong=True), TASK, VALIDATION, 0, config(tmp_path, patience=2)
+    )
     assert [candidate.best for candidate in tuned.history] == [1, 0, 0]
-    before, after = (load_model(folder, torch.float32).state_dict() for folder in (tiny, tuned.model))
+    before, after = (
+        load_model(folder, torch.float32).state_dict() for folder in (tiny, tuned.model)
+    )
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_smaller_forward_passes_give_the_same_training(tiny: Path, tmp_path: Path) -> None:
     whole = fine_tune(tiny, kept(tmp_path), TASK, VALIDATION, 0, config(tmp_path, max_epochs=1.0))
-    parts = fine_tune(tiny, kept(tmp_path), TASK, VALIDATION, 0, config(tmp_path, max_epochs=1.0, micro_batch_size=3))
+    parts = fine_tune(
+        tiny,
+        kept(tmp_path),
+        TASK,
+        VALIDATION,
+        0,
+        config(tmp_path, max_epochs=1.0, micro_batch_size=3),
+    )
     assert whole.model != parts.model
     for a, b in zip(whole.history[1:], parts.history[1:], strict=True):
         assert a.loss == pytest.approx(b.loss, rel=1e-3)
@@ -125,7 +153,9 @@ def test_the_result_is_named_by_base_pairs_and_settings(tiny: Path, tmp_path: Pa
     others = {
         fine_tune(tiny, kept(tmp_path, n=50), TASK, VALIDATION, 0, quick).model,
         fine_tune(tiny, kept(tmp_path), TASK, VALIDATION, 1, quick).model,
-        fine_tune(tiny, kept(tmp_path), TASK, VALIDATION, 0, replace(quick, learning_rate=1e-3)).model,
+        fine_tune(
+            tiny, kept(tmp_path), TASK, VALIDATION, 0, replace(quick, learning_rate=1e-3)
+        ).model,
         fine_tune(first.model, kept(tmp_path), TASK, VALIDATION, 0, quick).model,
     }
     assert len(others | {first.model}) == 5
@@ -134,4 +164,11 @@ def test_the_result_is_named_by_base_pairs_and_settings(tiny: Path, tmp_path: Pa
 
 def test_a_diverging_step_is_a_clear_error(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(sft.Diverged, match=r"training loss is .*Lower learning_rate"):
-        fine_tune(tiny, kept(tmp_path), TASK, VALIDATION, 0, config(tmp_path, learning_rate=1e30, patience=99))
+        fine_tune(
+            tiny,
+            kept(tmp_path),
+            TASK,
+            VALIDATION,
+            0,
+            config(tmp_path, learning_rate=1e30, patience=99),
+        )

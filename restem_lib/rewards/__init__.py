@@ -1,1 +1,1 @@
-"""Rewards: is a sampled solution right? final answers in answers.py, algebra in workers.py."""
+"""Rewards: extraction.py finds the final answer, answers.py compares it, workers.py does the algebra."""

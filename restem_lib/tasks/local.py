@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from restem_lib import UserError
 
-class TaskError(ValueError):
+
+class TaskError(UserError, ValueError):
     """A benchmark cannot be found, or a row of it is unusable; the text names file and line."""
 
 
