@@ -11,6 +11,8 @@ from pathlib import Path
 from restem_lib import UserError, __version__, commands, runner
 from restem_lib.config import Common
 
+_TEST = f"the first of the task to evaluate on (default: {commands.TEST_PROBLEMS}, or all if there are fewer)"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 after an error, 2 for bad usage, 130 after Ctrl-C or SIGTERM."""
@@ -63,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="held out for the stopping rule; 0: a tenth, at least 100",
     )
-    train.add_argument(
-        "--test-problems", type=int, default=200, help="evaluated before and after; 0: all"
-    )
+    train.add_argument("--test-problems", type=int, help=f"{_TEST}; 0: all")
     train.add_argument(
         "--pass-k-samples",
         type=int,
@@ -123,9 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "greedy pass@1, pass@k and majority vote on test problems, with intervals",
     )
     _add_what(evaluate)
-    evaluate.add_argument(
-        "--test-problems", type=int, default=200, help="the first of the task; 0: all"
-    )
+    evaluate.add_argument("--test-problems", type=int, help=f"{_TEST}; 0: all")
     evaluate.add_argument(
         "--samples",
         type=int,

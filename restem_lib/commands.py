@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 TOY_RATE, RATE = 3e-4, 1e-5
 """Learning rates unless told: a toy model of two million parameters wants a larger one than a real model."""
+TEST_PROBLEMS = 200
 
 
 def _loop(args: argparse.Namespace) -> Loop:
@@ -33,18 +35,21 @@ def _loop(args: argparse.Namespace) -> Loop:
     return Loop(**given, runs_dir=args.out)
 
 
-def _load(loop: Loop) -> Task:
+def _ready(args: argparse.Namespace) -> tuple[Loop, Task]:
     from restem_lib.tasks import load_task
 
-    return load_task(loop.task, loop.data_dir)
+    loop = _loop(args)
+    task = load_task(loop.task, loop.data_dir)
+    if getattr(args, "test_problems", None) is None:
+        loop = replace(loop, test_problems=min(TEST_PROBLEMS, len(task.test)))
+    return loop, task
 
 
 def train(args: argparse.Namespace) -> None:
     from restem_lib import em, evaluation, models
     from restem_lib.records import Pair
 
-    loop = _loop(args)
-    task = _load(loop)
+    loop, task = _ready(args)
     problems, validation = em.split(task, loop)
     test = em.held_out(task, loop)
     base = models.resolve(loop.model, loop.runs_dir)
@@ -118,8 +123,7 @@ def _drawn(args: argparse.Namespace) -> tuple[Loop, Task, list[Problem], Shards]
     from restem_lib.engines import Sampling
     from restem_lib.sampling import draw_samples
 
-    loop = _loop(args)
-    task = _load(loop)
+    loop, task = _ready(args)
     problems, _ = em.split(task, loop)
     model = models.resolve(loop.model, loop.runs_dir)
     sampling = Sampling(loop.temperature, loop.top_k, 1.0, loop.max_new_tokens, task.stop)
@@ -154,8 +158,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from restem_lib import em, evaluation, models
 
     wanted, args.samples = args.samples, 1
-    loop = _loop(args)
-    task = _load(loop)
+    loop, task = _ready(args)
     test = em.held_out(task, loop)
 
     def measure(name: str) -> Outcome:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restem_lib import evaluation
-from restem_lib.config import Loop
+from restem_lib.config import PROJECT, Loop, parse_yaml
 from restem_lib.em import Iteration
 from restem_lib.records import Pair, Problem, Score
 from restem_lib.statistics import mcnemar, paired_difference
@@ -65,6 +65,22 @@ def compare(
             {"model": name, **vars(number), "metric": metric} for metric, number in measured.items()
         ]
     return Comparison(pd.DataFrame(rows), greedy)
+
+
+def paper_values(name: str) -> dict[str, list[float]]:
+    """Numbers of the paper from paper/values.yaml, by series."""
+    path = PROJECT / "paper" / "values.yaml"
+    values: dict[str, list[float]] = parse_yaml(path.read_text(encoding="utf-8"), str(path))[name][
+        "values"
+    ]
+    return values
+
+
+def history(turn: Iteration) -> pd.DataFrame:
+    """The candidates of an iteration's M-step, a row each."""
+    import pandas as pd
+
+    return pd.DataFrame([vars(candidate) for candidate in turn.tuned.history]).round(3)
 
 
 def progress_of(turns: Iterable[Iteration]) -> pd.DataFrame:

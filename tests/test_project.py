@@ -1,0 +1,51 @@
+"""The project's own files agree with each other."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from restem_lib.config import PROJECT
+
+
+def test_every_dependency_has_one_exact_version_that_satisfies_it() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(r for extra in project["optional-dependencies"].values() for r in extra),
+    ]
+    lines = (PROJECT / "constraints.txt").read_text().splitlines()
+    pins = {
+        canonicalize_name(name): v
+        for name, v in (line.split("==") for line in lines if "==" in line)
+    }
+    for requirement in map(Requirement, wanted):
+        version = pins[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement} against {version}"
+    assert pins["torch"] == "2.13.0"
+
+
+def test_the_conda_environment_installs_the_same() -> None:
+    environment = yaml.safe_load((PROJECT / "environment.yml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert pip == ["--constraint constraints.txt", "--editable .[dev]"]
+    assert "python=3.11" in environment["dependencies"]
+
+
+def test_the_readme_names_only_what_exists() -> None:
+    text = (PROJECT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (PROJECT / link).exists(), link
+
+
+def test_every_notebook_has_a_row_in_the_readme() -> None:
+    text = (PROJECT / "README.md").read_text()
+    notebooks = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    assert [path.name for path in notebooks if f"notebooks/{path.name}" not in text] == []
