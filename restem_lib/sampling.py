@@ -114,6 +114,10 @@ def _draw(
     engine = TorchEngine(
         load_model(model, pick_dtype(config.dtype)), load_tokenizer(model), rows=config.rows
     )
+    for prompts in {
+        unit.prompts for unit in units
+    }:  # the last block's long prompt is no news for hours later
+        engine.tokenise(prompts, sampling.max_new_tokens)
     total = sum(len(unit.prompts) * unit.n for unit in units)
     with progress(total, label, "sample") as bar:
         for unit in units:

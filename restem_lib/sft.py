@@ -19,22 +19,32 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from restem_lib import UserError
 from restem_lib.config import Common
-from restem_lib.engines import Sampling
+from restem_lib.engines import PromptError, Sampling
 from restem_lib.executors import run_stage
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype, save_model
 from restem_lib.records import Candidate, Pair, Problem, Sample
-from restem_lib.sampling import problem_blocks, progress
-from restem_lib.scoring import score
-from restem_lib.store import Shards, Stage, replace_whole, seed_for, write_records
+from restem_lib.rewards.answers import GRADER
+from restem_lib.sampling import SAMPLE_VERSION, problem_blocks, progress
+from restem_lib.scoring import SCORE_VERSION, score
+from restem_lib.store import (
+    Shards,
+    Stage,
+    StoreError,
+    file_sha256,
+    replace_whole,
+    seed_for,
+    write_records,
+)
 from restem_lib.tasks import Task
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TUNE_VERSION = 1
 CLIP = 1.0
+CHECKSUMS = "checksums.json"
 EAGER_LENGTH = 256
 """Up to this many tokens a CPU trains with attention as plain matrix products: the fused kernel's backward pass is
 slow there, and the memory that it saves is small."""
@@ -62,6 +72,8 @@ def fine_tune(
         "pairs": pairs.ref,
         "validation": [name for name, _ in problem_blocks(task, validation, config.problem_block)],
         "stop": list(task.stop),
+        "grader": [GRADER, SCORE_VERSION],
+        "engine": [config.engine, SAMPLE_VERSION],
         "seed": seed,
         "dtype": str(pick_dtype(config.dtype)),
         **{
@@ -83,6 +95,8 @@ def fine_tune(
     with stage.work():
         if not stage.has_folder("model") or stage.missing(["history.parquet"]):
             run_stage(_train, base, pairs, task, tuple(validation), seed, config, stage)
+        for folder in _checkpoints(stage.folder):  # here, so that a kill cannot leave them for ever
+            shutil.rmtree(folder)
     history = Shards(stage, ("history.parquet",))
     return Tuned(stage.read_folder("model"), tuple(history.records(Candidate)), history.seconds())
 
@@ -221,6 +235,7 @@ def _train(
     every = max(1, round(config.eval_every * epoch_steps))
 
     plain = load_model(base, torch.float32)  # master weights; autocast gives the speed
+    _check_lengths(lengths, plain.config)
     if plain.device.type == "cpu" and max(lengths) <= EAGER_LENGTH:
         plain.set_attn_implementation("eager")
     model, optimizer = accelerator.prepare(plain.train(), _optimizer(plain, config))
@@ -276,9 +291,16 @@ def _train(
     history = [replace(c, best=int(i == state.best)) for i, c in enumerate(state.history)]
     stage.write_folder("model", lambda folder: save_model(probe, tokenizer, folder), 0.0)
     write_records(stage, "history.parquet", history, Candidate, earlier + time.monotonic() - began)
-    for folder in stage.folder.glob("checkpoint-*"):
-        shutil.rmtree(folder)
     accelerator.free_memory()
+
+
+def _check_lengths(lengths: Sequence[int], model: PreTrainedConfig) -> None:
+    positions = getattr(model, "max_position_embeddings", None)
+    if positions and max(lengths) > positions:
+        raise PromptError(
+            f"a training pair has {max(lengths)} tokens, prompt and completion together, but the model has {positions} "
+            "positions; lower max_new_tokens or drop the long problems"
+        )
 
 
 def _optimizer(model: PreTrainedModel, config: Common) -> torch.optim.Optimizer:
@@ -352,6 +374,9 @@ def _checkpoint(
             {name: weight.contiguous() for name, weight in best.items()}, path / "best.safetensors"
         )
         (path / "progress.json").write_text(json.dumps(asdict(state)))
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        sums = {str(file.relative_to(path)): file_sha256(file) for file in files}
+        (path / CHECKSUMS).write_text(json.dumps(sums))
 
     older = _checkpoints(folder)
     replace_whole(folder / f"checkpoint-{state.step:06d}", save)
@@ -364,7 +389,18 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _latest(folder: Path) -> Path | None:
-    return max(_checkpoints(folder), default=None)
+    """The newest checkpoint, once every file in it matches its checksum. Raises StoreError."""
+    checkpoint = max(_checkpoints(folder), default=None)
+    if checkpoint is not None:
+        advice = f"Delete {checkpoint} and run again; this M-step then starts anew"
+        try:
+            sums = json.loads((checkpoint / CHECKSUMS).read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{checkpoint / CHECKSUMS} is damaged ({error}). {advice}") from error
+        for name, checksum in sums.items():
+            if file_sha256(checkpoint / name) != checksum:
+                raise StoreError(f"{checkpoint / name} is damaged: its checksum differs. {advice}")
+    return checkpoint
 
 
 def _read_progress(checkpoint: Path) -> Progress:

@@ -97,7 +97,6 @@ class Stage:
         locks = self.runs_dir / "stages" / ".locks"
         with _writing(self.folder):
             locks.mkdir(parents=True, exist_ok=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
         lock, owner = FileLock(locks / f"{self.name}.lock"), locks / f"{self.name}.owner"
         with _writing(locks / f"{self.name}.lock"):
             try:
@@ -106,6 +105,8 @@ class Stage:
                 print(f"waiting for {_owner(owner)}, which is working on {self.name}", flush=True)
                 lock.acquire()
         try:
+            with _writing(self.folder):
+                self.folder.mkdir(exist_ok=True)
             self._clean()
             me = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
             _write_json(owner, me)

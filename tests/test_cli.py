@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from restem_lib.cli import main
+from restem_lib.models import ModelError, load_model
 
 RESTEM = [sys.executable, "-m", "restem_lib.cli"]
 
@@ -86,18 +88,14 @@ def test_a_folder_that_is_no_model_says_what_it_lacks(
     assert "needs config.json and *.safetensors" in capsys.readouterr().err
 
 
-def test_pickled_weights_are_not_loaded(
-    tiny: Path, copying: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "pickled"
-    folder.mkdir()
-    (folder / "config.json").write_text((tiny / "config.json").read_text())
-    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/pwned'\ntR.")
-    assert (
-        main(["evaluate", "--model", str(folder), "--task", str(copying), "--out", str(tmp_path)])
-        == 1
+def test_pickled_weights_are_not_loaded(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
+    (tmp_path / "pytorch_model.bin").write_bytes(
+        f"cos\nsystem\n(S'touch {tmp_path}/ran'\ntR.".encode()
     )
-    assert "safetensors" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="cannot load a causal language model"):
+        load_model(tmp_path, torch.float32)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_sample_score_and_evaluate_share_their_work(

@@ -88,11 +88,16 @@ def test_an_e_step_samples_the_current_model_only(loop: Loop, task: Task) -> Non
 
 
 def test_more_samples_reuse_those_that_are_there(loop: Loop, task: Task) -> None:
+    def written(names: set[str]) -> dict[str, int]:
+        return {name: (few.stage.folder / name).stat().st_mtime_ns for name in names}
+
     few = next(em.rest_em(loop, task)).samples
+    before = written(set(few.names))
     more = next(em.rest_em(replace(loop, samples=12), task)).samples
-    assert more.stage.name == few.stage.name
     shared = set(few.names) & set(more.names)
+    assert more.stage.name == few.stage.name
     assert {name[-17:-8] for name in shared} == {"0000-0004"}
+    assert written(shared) == {name: before[name] for name in shared}
 
 
 def test_validation_and_training_never_overlap(loop: Loop, task: Task) -> None:

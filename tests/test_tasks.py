@@ -33,6 +33,14 @@ def test_a_file_of_ones_own_is_split_by_a_hash_of_its_ids(tmp_path: Path) -> Non
     assert all(problem.answer == str(int(problem.id[1:]) + 1) for problem in task.train)
 
 
+def test_answers_are_kept_as_they_are_written(tmp_path: Path) -> None:
+    answers = ["2024-01-05", 3, 2.5, "007", "1e3"]
+    made = [{"id": f"q{i}", "prompt": "p", "answer": answers[i % 5]} for i in range(30)]
+    task = jsonl.load(lines(tmp_path / "mine.jsonl", made))
+    read = {problem.id: problem.answer for problem in task.train + task.test}
+    assert [read[f"q{i}"] for i in range(5)] == ["2024-01-05", "3", "2.5", "007", "1e3"]
+
+
 def test_a_test_file_beside_it_is_the_test_split(tmp_path: Path) -> None:
     lines(
         tmp_path / "mine.test.jsonl", [{"id": "t", "prompt": "p", "answer": "a", "solution": "s"}]
@@ -116,7 +124,6 @@ def test_a_data_folder_that_is_not_there_is_no_reason_to_ask_the_hub(tmp_path: P
         gsm8k.load(str(tmp_path / "none"))
 
 
-@pytest.mark.real
 def test_the_real_gsm8k_rewards_its_own_solutions() -> None:
     root = os.environ.get("RESTEM_DATA", "")
     if not (Path(root) / "gsm8k").is_dir() or not root:

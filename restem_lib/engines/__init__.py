@@ -9,6 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from restem_lib import UserError
+
+
+class PromptError(UserError, ValueError):
+    """A prompt that the model cannot take."""
+
+
+class LogitsError(UserError, RuntimeError):
+    """A model that does not give finite numbers."""
+
 
 @dataclass(frozen=True)
 class Sampling:

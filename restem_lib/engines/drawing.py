@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from restem_lib.engines import Completion, Sampling
+from restem_lib.engines import Completion, LogitsError, Sampling
 
 
 def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class Draws:
         finished = []
         for row, at, last, is_broken, is_eos, is_full in facts.T.tolist():
             if is_broken:
-                raise RuntimeError(
+                raise LogitsError(
                     f"the model's logits are NaN or infinite at new token {last} of sample {at}: "
                     f"check the weights, or use a wider dtype than {logits.dtype}"
                 )

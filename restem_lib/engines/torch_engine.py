@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, DynamicCache
 
-from restem_lib.engines import Completion, Sampling
+from restem_lib.engines import Completion, PromptError, Sampling
 from restem_lib.engines.drawing import Draws, tails
 from restem_lib.engines.rows import Rows, States, Waiting
 
@@ -67,7 +67,7 @@ class TorchEngine:
         model, and RuntimeError when the model's logits are not finite.
         """
         _check(n, sampling)
-        ids = self._tokenise(prompts, sampling.max_new_tokens)
+        ids = self.tokenise(prompts, sampling.max_new_tokens)
         if not ids:
             return []
         stops, eos = self._may_stop(sampling.stop), self._eos()
@@ -82,13 +82,14 @@ class TorchEngine:
             self.model.train(training)
         return [[draws.completions[i * n + s] for s in range(n)] for i in range(len(ids))]
 
-    def _tokenise(self, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+    def tokenise(self, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+        """Token ids of each prompt. Raises PromptError for one that is empty or leaves too little room."""
         ids: list[list[int]] = self.tokenizer(list(prompts))["input_ids"] if prompts else []
         for i, (prompt, own) in enumerate(zip(prompts, ids, strict=True)):
             if not own:
-                raise ValueError(f"prompt {i} ({prompt[:40]!r}) has no tokens")
+                raise PromptError(f"prompt {i} ({prompt[:40]!r}) has no tokens")
             if self.positions is not None and len(own) + max_new_tokens > self.positions:
-                raise ValueError(
+                raise PromptError(
                     f"prompt {i} ({prompt[:40]!r}) has {len(own)} tokens and max_new_tokens is "
                     f"{max_new_tokens}, but the model has {self.positions} positions: "
                     "shorten the prompt or lower max_new_tokens"

@@ -83,6 +83,14 @@ _NUMBER = re.compile(
     re.ASCII | re.VERBOSE,
 )
 
+_FRACTION = re.compile(r"/|\\frac")
+_NUMERAL = re.compile(
+    r"""(?P<open>\(|\\math(?:bf|rm)\{)?
+        [+-]?[\d,]*\.?\d+ (?:(?:\\times|\\cdot|\*)\s?10\^(?:\d|\{[+-]?\d+\}))?
+        (?(open)[)}])""",
+    re.ASCII | re.VERBOSE,
+)
+
 
 class _Quantity(NamedTuple):
     value: Fraction
@@ -120,10 +128,13 @@ def _quantity(clean: str) -> _Quantity | None:
 
 
 def _same_quantity(gold: _Quantity, answer: _Quantity) -> bool:
-    """Equal values. A missing unit is forgiven, another unit or base is not; 50% is 50 and 1/2."""
+    """Equal values. A missing unit is forgiven, another unit or base is not; 50% is 50 and 1/2.
+
+    Nor are cents for a bare number: that may be dollars, a hundred times as much.
+    """
     if gold.unit == answer.unit:
         return gold.value == answer.value
-    if (gold.unit and answer.unit) or answer.unit.startswith("base"):
+    if (gold.unit and answer.unit) or answer.unit.startswith(("base", "cent")):
         return False
     if gold.value == answer.value:
         return True
@@ -243,9 +254,12 @@ def compare(gold: str, answer: str) -> bool | None:
 
     Plain numbers and plain words are always decided, exactly. False as well for an answer of
     another shape (other brackets, another number of elements, an equation for a value), where
-    math-verify alone would be lenient.
+    math-verify alone would be lenient, and for arithmetic left undone: where the gold answer is an
+    integer or a decimal, the answer must be one number, as a fraction or times a power of ten too.
 
     >>> compare("18", "$18.00"), compare("18", "19"), compare("(2,1)", "[2,1]")
+    (True, False, False)
+    >>> compare("18", "36/2"), compare("18", "9+9"), compare("18", "9 9")
     (True, False, False)
     >>> compare("2x", "x+x") is None
     True
@@ -275,6 +289,12 @@ def _settle(gold: str, answer: str) -> tuple[bool | None, str, str]:
         return False, left, right
     if all(number or _letters(clean) for number, clean in zip(numbers, (left, right), strict=True)):
         return left == right, left, right
+    if (
+        _quantity(_bare(left))
+        and not _FRACTION.search(left)
+        and not _NUMERAL.fullmatch(_bare(right))
+    ):
+        return False, left, right  # else a model learns to copy numbers and never to compute
     # A number goes to math-verify as an exact fraction: a decimal near sqrt(2) is not sqrt(2).
     left, right = (
         str(number.value) if number else clean

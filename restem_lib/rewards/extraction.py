@@ -20,21 +20,28 @@ _MATHS = re.compile(
     r"|\\\((?P<round>.*?)\\\)"
 )
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\sI hope\b")
+_ENDS_HERE = re.compile(r"[\s*]*(?:\.(?!\.)|I hope\b|\Z)")
+_MORE = re.compile(r"[\d$\\]")
 
 
 def extract(text: str) -> str:
     r"""The final answer of a solution, or "" if it declares none.
 
-    The last balanced `\boxed{}` (the inner one where they are nested), else what follows the last
-    of "####", "the answer is", "final answer is" and a line starting with "Answer:". More than
-    MAX_ANSWER characters is no answer. Time is linear in the text, whatever it holds.
+    The last balanced `\boxed{}` (the inner one where they are nested) counts, whatever the boxes
+    before it hold and whatever text follows: MATH's convention. Without a box it is what follows
+    the last of "####", "the answer is", "final answer is" and a line starting with "Answer:", up to
+    the end of the sentence; a digit or maths after that sentence, on its line, takes the answer
+    back. More than MAX_ANSWER characters is no answer. Time is linear in the text, whatever it
+    holds.
 
     >>> extract("So 9 + 9 = 18. The answer is $18.")
     '18'
     >>> extract(r"Hence $\boxed{\frac{1}{2}}$. The answer is 3.")
     '\\frac{1}{2}'
-    >>> extract("I do not know.")
-    ''
+    >>> extract(r"\boxed{17} \boxed{18}"), extract("The answer is $18$, $19$ or $20$.")
+    ('18', '18$, $19$ or $20')
+    >>> extract("I do not know."), extract("The answer is 18. No, it is 19.")
+    ('', '')
     """
     found = _last_boxed(text)
     if found is None:
@@ -68,10 +75,13 @@ def _last_declared(text: str) -> str:
         return ""
     line = text[end:].lstrip(" \t\r\n*:").split("\n", 1)[0]
     maths = _MATHS.match(line)
-    if maths and not re.match(r"\s*[\w\\$+*/^=-]", line[maths.end() :]):
-        return maths[maths.lastgroup or 0]
-    stop = _SENTENCE_END.search(line)
-    return line[: stop.start()] if stop else line
+    if maths and _ENDS_HERE.match(line, maths.end()):
+        answer, end = maths[maths.lastgroup or 0], maths.end()
+    else:
+        stop = _SENTENCE_END.search(line)
+        end = stop.start() if stop else len(line)
+        answer = line[:end]
+    return "" if _MORE.search(line, end) else answer
 
 
 def trim(answer: str) -> str:

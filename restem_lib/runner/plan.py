@@ -18,6 +18,7 @@ from restem_lib.config import (
     load_preset,
     parse_yaml,
 )
+from restem_lib.provenance import PACKAGES, version
 from restem_lib.store import digest, file_sha256
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -183,9 +184,10 @@ def joined(value: str | list[str]) -> str:
 
 
 def _code() -> dict[str, Any]:
-    files = sorted((PROJECT / "restem_lib").rglob("*.py"))
+    files = [*sorted((PROJECT / "restem_lib").rglob("*.py")), PROJECT / "paper" / "values.yaml"]
     models = sorted(path for path in (PROJECT / "models").rglob("*") if path.is_file())
     return {
         "library": {str(file.relative_to(PROJECT)): file_sha256(file) for file in files},
-        "models": {str(file.relative_to(PROJECT)): file.stat().st_size for file in models},
+        "models": {str(file.relative_to(PROJECT)): file_sha256(file) for file in models},
+        "packages": {name: version(name) for name in PACKAGES},
     }

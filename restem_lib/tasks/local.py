@@ -39,17 +39,18 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
     if not path.is_file():
         raise TaskError(f"no file {path}")
-    _check_lines(path, columns)
+    checked = _check_lines(path, columns)
     quiet = are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        rows = Dataset.from_json(str(path), keep_in_memory=True).to_list()
+        # As text: left to itself Arrow reads dates into answers and turns 3 beside 2.5 into 3.0.
+        rows = Dataset.from_list(checked).to_list()
     except Exception as error:  # `datasets` wraps what Arrow says in several kinds
         raise TaskError(f"cannot read {path}: {error.__cause__ or error}") from error
     finally:
         if not quiet:
             enable_progress_bars()
-    return [{**row, **{name: str(row[name]) for name in columns}} for row in rows]
+    return rows
 
 
 def hub_rows(
@@ -70,8 +71,9 @@ def hub_rows(
     return rows
 
 
-def _check_lines(path: Path, columns: tuple[str, ...]) -> None:
+def _check_lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     # Our own pass over the lines: `datasets` does not say in which line a file is broken.
+    rows = []
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -83,8 +85,10 @@ def _check_lines(path: Path, columns: tuple[str, ...]) -> None:
                 if not isinstance(row, dict):
                     raise TaskError(f"{where}: not a JSON object")
                 _check_row(row, columns, where)
+                rows.append({name: str(value) for name, value in row.items() if value is not None})
     except UnicodeDecodeError as error:
         raise TaskError(f"{path} is not UTF-8 text ({error})") from error
+    return rows
 
 
 def _check_row(row: dict[str, Any], columns: tuple[str, ...], where: str) -> None:
@@ -94,5 +98,5 @@ def _check_row(row: dict[str, Any], columns: tuple[str, ...], where: str) -> Non
             raise TaskError(f"{where}: no {name!r}")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise TaskError(f"{where}: {name!r} is {value!r}; it must be text or a number")
-        if not str(value).strip():
+        if not str(value).strip(" \t\r\n$*.#"):
             raise TaskError(f"{where}: {name!r} is blank")
