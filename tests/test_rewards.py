@@ -177,7 +177,7 @@ def test_hostile_answers_cost_only_themselves(empty_cache: None, tmp_path: Path)
         "\x00\udcff{}^_\\": {"wrong", "error", "no_answer"},
     }
     good = [("2x", "x+x"), ("\\frac{\\sqrt{3}}{3}", "1/\\sqrt{3}"), ("p-q", "-q+p")]
-    golds = ["1"] * len(hostile) + [gold for gold, _ in good]
+    golds = ["\\sqrt{2}"] * len(hostile) + [gold for gold, _ in good]
     texts = [boxed(answer) for answer in hostile] + [boxed(answer) for _, answer in good]
     start = time.monotonic()
     graded = grade(golds, texts, deadline=1.0)
@@ -212,7 +212,7 @@ def test_workers_survive_what_extract_would_stop(tmp_path: Path) -> None:
 def test_a_killed_worker_loses_only_its_item(empty_cache: None) -> None:
     with ThreadPoolExecutor(1) as threads:
         texts = [boxed("x+x"), boxed("9^{9^{9^9}}"), boxed("3x-x")]
-        future = threads.submit(grade, ["2x", "1", "2x"], texts, 30.0)
+        future = threads.submit(grade, ["2x", "\\sqrt{2}", "2x"], texts, 30.0)
         busy: list[workers._Worker] = []
         end = time.monotonic() + 20
         # The hostile item is the only one that stays with its worker for long.
