@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 reproduce: setup  ## run the notebooks at PRESET, write results and figures under runs/ (cpu: about 3 minutes, smoke: under 1)
 	$(BIN)/restem run --preset $(PRESET)
 
-test: setup  ## all tests: unit tests, then the notebooks run twice and compared by nbval (about 6 minutes)
+test: setup  ## all tests: unit tests, then the notebooks run twice and compared by nbval (about 4 minutes)
 	$(BIN)/python -m pytest -m "not notebooks and not real_model"
 	$(BIN)/python -m pytest -m notebooks
 

@@ -163,7 +163,7 @@ def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     for _ in range(600):
-        if list(tmp_path.rglob("*.parquet")):
+        if list(tmp_path.rglob("manifest.json")):
             break
         time.sleep(0.1)
     process.send_signal(how)

@@ -28,7 +28,7 @@ CODE = plan._code
 PARAMETERS = """\
 # what this notebook uses
 seeds = [0]
-learning_rate = 3e-4
+learning_rate = 1e-4
 out_dir = "{out_dir}"
 """
 GOOD = """\
@@ -241,7 +241,7 @@ def test_a_run_modified_in_any_way_has_its_own_folder(world: World) -> None:
     assert out("out_dir=elsewhere") == str(PROJECT / "elsewhere")
     modified = out("seeds=[1]")
     assert modified.startswith(f"{world.out}-") and len(modified) == len(str(world.out)) + 7
-    assert modified != out("seeds=[2]") != out("learning_rate=1e-4")
+    assert modified != out("seeds=[2]") != out("learning_rate=2e-4")
 
 
 def test_the_hash_stands_for_cells_parameters_library_and_models(
@@ -264,15 +264,19 @@ def test_the_hash_stands_for_cells_parameters_library_and_models(
 def test_the_hash_reads_every_file_of_library_and_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("restem_lib/a.py", "restem_lib/tasks/b.py", "models/toy-s/model.safetensors"):
+    library = ["restem_lib/a.py", "restem_lib/tasks/b.py"]
+    for name in (*library, "models/toy-s/model.safetensors", "paper/values.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("123")
     monkeypatch.setattr(plan, "PROJECT", tmp_path)
     code = CODE()
-    assert list(code["library"]) == ["restem_lib/a.py", "restem_lib/tasks/b.py"]
-    assert code["models"] == {"models/toy-s/model.safetensors": 3}
-    (tmp_path / "restem_lib" / "tasks" / "b.py").write_text("124")
-    assert CODE() != code
+    assert list(code["library"]) == [*library, "paper/values.yaml"]
+    assert list(code["models"]) == ["models/toy-s/model.safetensors"]
+    for name in (*library, "models/toy-s/model.safetensors", "paper/values.yaml"):
+        (tmp_path / name).write_text("124")  # of the same length, as retrained weights are
+        assert CODE() != code
+        (tmp_path / name).write_text("123")
+    assert CODE() == code
 
 
 # --- one run with everything that goes wrong
@@ -287,7 +291,7 @@ class Ran:
     status: dict[str, Any]
 
 
-OVERRIDES = ["learning_rate=1e-4"]
+OVERRIDES = ["learning_rate=2e-4"]
 
 
 @pytest.fixture(scope="module")
@@ -333,19 +337,19 @@ def test_a_failure_names_cell_error_and_executed_copy(mixed: Ran, name: str, err
 
 def test_a_notebook_gets_what_it_declares_where_it_lies(mixed: Ran) -> None:
     entry = mixed.status["04_good"]
-    expected = {"seeds": [0], "learning_rate": 1e-4, "out_dir": str(mixed.out)}
+    expected = {"seeds": [0], "learning_rate": 2e-4, "out_dir": str(mixed.out)}
     assert entry["parameters"] == expected
-    assert entry["overrides"] == {"learning_rate": 1e-4}
+    assert entry["overrides"] == {"learning_rate": 2e-4}
     assert entry["provenance"]["python"]
     page = nbformat.read(mixed.out / "notebooks" / "04_good.ipynb", as_version=4)
-    assert page.cells[2].outputs[0].text == "notebooks 1 0\nipc\nlist float 0.0001\n"
+    assert page.cells[2].outputs[0].text == "notebooks 1 0\nipc\nlist float 0.0002\n"
     assert "PYTHONHASHSEED" not in os.environ or os.environ["PYTHONHASHSEED"] != "0"
 
 
 def test_the_run_tells_plan_progress_and_summary(mixed: Ran) -> None:
     said = mixed.said
     assert said.startswith(f"preset cpu ({mixed.world.preset})\nNever run: a test.\n")
-    assert f"  with learning_rate = 0.0001\nwriting to {mixed.out}\n" in said
+    assert f"  with learning_rate = 0.0002\nwriting to {mixed.out}\n" in said
     assert "  04_good    to run, time unknown\n" in said and "expected: unknown\n" in said
     assert "[4/5] 03_hangs failed after" in said and " gone, left: unknown\n" in said
     seconds = duration(mixed.status["04_good"]["seconds"])
@@ -506,7 +510,7 @@ def test_nothing_is_published_when_something_changed(published: World) -> None:
     try:
         source.write_text(text.replace("n = 3", "n = 4"))
         refused("00_tour has run, but the notebook, .* changed since")
-        source.write_text(text.replace("learning_rate = 3e-4", "learning_rate = 1e-4"))
+        source.write_text(text.replace("learning_rate = 1e-4", "learning_rate = 2e-4"))
         refused("00_tour has run, but the notebook, .* changed since")
         source.write_text(text)
         copy.unlink()
