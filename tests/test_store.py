@@ -198,11 +198,15 @@ SLOW_WORK = """
 
 
 def test_two_processes_do_the_work_once(tmp_path: Path) -> None:
-    both = [run(SLOW_WORK, tmp_path, 0.2, *NAMES) for _ in range(2)]
+    first = run(SLOW_WORK, tmp_path, 1.5, *NAMES)
+    assert first.stdout is not None
+    begun = first.stdout.readline()
+    both = [first, run(SLOW_WORK, tmp_path, 1.5, *NAMES)]
     outputs = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
-    assert sum(text.count("made") for text, _ in outputs) == len(NAMES)
-    assert any(f"process {process.pid} on" in text for process in both for text, _ in outputs)
+    assert sum(text.count("made") for text in (begun, outputs[0][0])) == len(NAMES)
+    assert f"waiting for process {first.pid} on" in outputs[1][0]
+    assert "made" not in outputs[1][0]
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
