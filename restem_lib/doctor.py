@@ -82,9 +82,7 @@ def examine() -> dict[str, Any]:
             version("ray"),
             "pip install ray; not used yet: stages run on this machine",
         ),
-        "sandbox": _row(
-            *_sandbox(), "apt install bubblewrap; not used yet: no task runs programs so far"
-        ),
+        "sandbox": _sandbox(),
         "grader workers": _row(
             *_graders(), "final answers that need algebra could not be compared"
         ),
@@ -118,13 +116,18 @@ def _graders() -> tuple[bool, str]:
     )
 
 
-def _sandbox() -> tuple[bool, str]:
-    lsm = Path("/sys/kernel/security/lsm")
-    try:
-        landlock = "landlock" in lsm.read_text()
-    except OSError:
-        landlock = False
-    bubblewrap = shutil.which("bwrap")
-    return bool(
-        bubblewrap
-    ), f"bubblewrap {bubblewrap or 'absent'}, Landlock {'on' if landlock else 'not seen'}"
+def _sandbox() -> dict[str, Any]:
+    """The level that model-written programs would run at, and what keeps them from a better one."""
+    from restem_lib.rewards.sandbox import LEVELS, probe
+
+    probes = [probe(level) for level in LEVELS]
+    working = next((found for found in probes if found.works), None)
+    refused = "; ".join(f"{found.level}: {found.why}" for found in probes if not found.works)
+    how = (
+        "apt install bubblewrap libseccomp2; in a container bubblewrap also needs the right to make namespaces, on "
+        "Ubuntu an AppArmor profile that grants unprivileged ones"
+    )
+    if working is None:
+        return _row(False, "none works", f"programs are refused. {refused}. {how}")
+    best = working.level == LEVELS[0]
+    return _row(best, f"{working.level}, {working.why}", f"{refused}. {how}")

@@ -42,7 +42,7 @@ def rest_em(loop: Loop, task: Task) -> Iterator[Iteration]:
     base = model = resolve(loop.model, loop.runs_dir)
     for i in range(1, loop.iterations + 1):
         samples = draw(model, task, problems, i, loop)
-        scores = score_samples(problems, samples, loop)
+        scores = score_samples(task, problems, samples, loop)
         pairs = keep_correct(task, problems, samples, scores, loop.seed, loop)
         start = base if loop.start == "base" else model
         tuned = fine_tune(start, pairs, task, validation, loop.seed, loop)
@@ -90,6 +90,8 @@ def split(task: Task, loop: Loop) -> tuple[list[Problem], list[Problem]]:
 
 def held_out(task: Task, loop: Loop) -> list[Problem]:
     """The test problems that the run evaluates on. Raises ConfigError when the task has fewer."""
+    if not task.test:
+        raise ConfigError(f"{task.name} has no test problems here")
     if loop.test_problems > len(task.test):
         raise ConfigError(
             f"{task.name} has {len(task.test)} test problems, not {loop.test_problems} (test_problems)"

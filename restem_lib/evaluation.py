@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from restem_lib import statistics
 from restem_lib.config import Common
 from restem_lib.engines import Sampling
-from restem_lib.records import Evaluation, Problem, Score
+from restem_lib.records import Evaluation, Problem, Sample, Score
+from restem_lib.rewards import programs, sandbox
 from restem_lib.rewards.answers import canonical
 from restem_lib.sampling import draw_samples
 from restem_lib.scoring import score_samples
@@ -64,6 +65,32 @@ def sampled(
     return _outcome(model, task, problems, n, sampling, "pass@k", seed, config)
 
 
+def regraded(
+    drawn: Outcome, task: Task, problems: Sequence[Problem], by: str, config: Common
+) -> Outcome:
+    """The same samples under another grader, one of `rewards.GRADERS`."""
+    scores = score_samples(task, problems, drawn.samples, config, by)
+    return outcome(problems, drawn.samples, scores, drawn.greedy)
+
+
+def tests_passed(drawn: Outcome, problems: Sequence[Problem], config: Common) -> Evaluation:
+    """Mean share of its tests that a program passes: all are run, where a reward stops at the first that fails."""
+    golds = {problem.id: problem.answer for problem in problems}
+    samples = [s for s in drawn.samples.records(Sample) if s.problem_id in golds]
+    level = sandbox.level_here(config.unsafe_programs)
+    graded = programs.grade(
+        [golds[s.problem_id] for s in samples], [s.text for s in samples], level, every=True
+    )
+    shares: dict[str, list[float]] = {problem.id: [] for problem in problems}
+    for sample, judged in zip(samples, graded, strict=True):
+        whole = sample.finish != "length"  # cut off: no reward, as everywhere
+        shares[sample.problem_id].append(whole * judged.passed / judged.tests)
+    values = np.array([np.mean(shares[problem.id]) for problem in problems])
+    rng = np.random.default_rng(seed_for("interval", "tests passed", 1))
+    value, low, high, n = statistics.interval(values, rng)
+    return Evaluation("tests passed", 1, value, low, high, n, drawn.correct.shape[1])
+
+
 def outcome(problems: Sequence[Problem], samples: Shards, scores: Shards, greedy: bool) -> Outcome:
     """Scores of n samples for each problem as arrays, in the order of the problems."""
     rows: dict[str, list[Score]] = {problem.id: [] for problem in problems}
@@ -91,5 +118,8 @@ def _outcome(
 ) -> Outcome:
     samples = draw_samples(model, task, problems, n, sampling, stream, seed, config)
     return outcome(
-        problems, samples, score_samples(problems, samples, config), sampling.temperature == 0
+        problems,
+        samples,
+        score_samples(task, problems, samples, config),
+        sampling.temperature == 0,
     )

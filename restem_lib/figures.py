@@ -95,6 +95,44 @@ def paper_iterations(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
     return ax
 
 
+def reward_errors(rows: pd.DataFrame, side: str, kind: str, ax: Axes) -> Axes:
+    """Share of answers graded wrongly, by source and grader, with Wilson 95 % intervals.
+
+    Rows: as `audit.Report.rows`; side: "equal" (rejected) or "wrong" (accepted); kind: a key of `audit.SUMS`.
+    """
+    import seaborn as sns
+
+    mine = rows[(rows["side"] == side) & (rows["kind"] == kind)]
+    sources = list(mine["source"].unique())
+    graders = list(mine["grader"].unique())
+    for i, (grader, colour, marker) in enumerate(
+        zip(graders, sns.color_palette("colorblind"), "osD", strict=False)
+    ):
+        part = mine[mine["grader"] == grader].set_index("source").loc[sources]
+        rate = 100 * part["rate"].to_numpy()
+        spread = abs(100 * part[["low", "high"]].to_numpy().T - rate)
+        y = [place + 0.22 * (i - 1) for place in range(len(sources))]
+        ax.errorbar(
+            rate, y, xerr=spread, color=colour, marker=marker, linestyle="", capsize=3, label=grader
+        )
+    for place, n in enumerate(mine.drop_duplicates("source")["n"]):
+        ax.text(
+            1, place - 0.34, f"n = {n:,}", transform=ax.get_yaxis_transform(), ha="right", size=8
+        )
+    ax.set_yticks(range(len(sources)), sources)
+    ax.set_ylim(len(sources) - 0.5, -0.5)
+    ax.set_xscale("symlog", linthresh=0.1)
+    ax.set_xlim(-0.02, 100)
+    ax.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
+    what = {
+        ("equal", "all"): "equal answers rejected (%)",
+        ("wrong", "all"): "wrong answers accepted (%)",
+        ("wrong", "by value"): "accepted of those wrong by value (%)",
+    }
+    ax.set_xlabel(what[side, kind])
+    return ax
+
+
 def elbo(steps: Sequence[HalfStep], ax: Axes) -> Axes:
     """The evidence lower bound over half-steps of exact EM, E- and M-steps told apart."""
     import seaborn as sns

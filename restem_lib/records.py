@@ -25,7 +25,8 @@ class Problem:
     question: str
     """What is asked, without the prompt around it."""
     answer: str
-    """The gold answer that the reward compares with; never empty."""
+    """What the reward compares with, never empty: a final answer, or the tests of a program (`rewards.programs.Tests`)
+    as JSON."""
     solution: str = ""
     """A human(-style) solution in the form a model should write it, or "" where the task has none."""
     level: int = 0
@@ -81,7 +82,7 @@ class Evaluation:
     """One number measured on a model: never without its interval and n."""
 
     metric: str
-    """"greedy", "pass@k", "majority@k"; k is in the next field."""
+    """"greedy", "pass@k", "majority@k", "tests passed"; k is in the next field."""
     k: int
     value: float
     """A rate in 0..1; NaN where it is undefined (pass@k with k > n)."""

@@ -23,7 +23,7 @@ from restem_lib.engines import PromptError, Sampling
 from restem_lib.executors import run_stage
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype, save_model
 from restem_lib.records import Candidate, Pair, Problem, Sample
-from restem_lib.rewards.answers import GRADER
+from restem_lib.rewards import grader
 from restem_lib.sampling import SAMPLE_VERSION, problem_blocks, progress
 from restem_lib.scoring import SCORE_VERSION, score
 from restem_lib.store import (
@@ -72,7 +72,7 @@ def fine_tune(
         "pairs": pairs.ref,
         "validation": [name for name, _ in problem_blocks(task, validation, config.problem_block)],
         "stop": list(task.stop),
-        "grader": [GRADER, SCORE_VERSION],
+        "grader": [grader(task.grader, config.unsafe_programs).name, SCORE_VERSION],
         "engine": [config.engine, SAMPLE_VERSION],
         "seed": seed,
         "dtype": str(pick_dtype(config.dtype)),
@@ -355,7 +355,8 @@ def _reward(
         Sample(problem.id, 0, completions[0].text, completions[0].tokens, completions[0].finish)
         for problem, completions in zip(validation, drawn, strict=True)
     ]
-    scores = score([problem.answer for problem in validation], samples)
+    reward = grader(task.grader, config.unsafe_programs)
+    scores = score(reward, [problem.answer for problem in validation], samples)
     return sum(s.reward for s in scores) / len(scores)
 
 

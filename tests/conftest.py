@@ -72,3 +72,26 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_model(model, tokenizer, folder)
     return folder
+
+
+USED = pytest.StashKey[str]()
+
+
+@pytest.fixture(scope="session")
+def level(request: pytest.FixtureRequest) -> str:
+    """The best sandbox that works here; tests that run programs are skipped where none does."""
+    from restem_lib.rewards import sandbox
+
+    try:
+        request.config.stash[USED] = sandbox.level_here()
+    except sandbox.SandboxError as error:
+        request.config.stash[USED] = "none: tests of programs were skipped"
+        pytest.skip(str(error))
+    return request.config.stash[USED]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the programs of these tests ran in."""
+    used = terminalreporter.config.stash.get(USED, "")
+    if used:
+        terminalreporter.write_line(f"sandbox for programs: {used}")

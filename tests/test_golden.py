@@ -58,18 +58,18 @@ def test_samples(tmp_path: Path) -> None:
 
 
 def test_scores(tmp_path: Path) -> None:
-    scores = scoring.score_samples(PROBLEMS, given(tmp_path), Common(runs_dir=str(tmp_path)))
+    scores = scoring.score_samples(TASK, PROBLEMS, given(tmp_path), Common(runs_dir=str(tmp_path)))
     assert (scoring.SCORE_VERSION, GRADER, rows(scores, Score)) == (
         1,
-        "answers-1",
-        "06c565fc79578c29",
+        "answers-2",
+        "04554cde6d5b2b46",
     )
 
 
 def test_pairs(tmp_path: Path) -> None:
     config = Common(runs_dir=str(tmp_path), cap=2)
     samples = given(tmp_path)
-    scores = scoring.score_samples(PROBLEMS, samples, config)
+    scores = scoring.score_samples(TASK, PROBLEMS, samples, config)
     pairs = filtering.keep_correct(TASK, PROBLEMS, samples, scores, 0, config)
     assert (filtering.FILTER_VERSION, rows(pairs, Pair)) == (1, "dad506f9abc74adc")
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restem_lib.records import VERDICTS
-from restem_lib.rewards import answers, workers
+from restem_lib.rewards import algebra, answers
 from restem_lib.rewards.answers import canonical, compare, grade
-from restem_lib.rewards.extraction import extract
+from restem_lib.rewards.extraction import MAX_ANSWER, extract
 
 CASES = json.loads((Path(__file__).parent / "cases" / "answers.json").read_text(encoding="utf-8"))
 QUICK = settings(deadline=None, max_examples=100, derandomize=True)
@@ -62,7 +62,7 @@ def test_golden_table(golden: list[answers.Graded], index: int) -> None:
 def test_extract_never_raises(pieces: list[str]) -> None:
     text = "".join(pieces)
     answer = extract(text)
-    assert len(answer) <= answers.MAX_ANSWER
+    assert len(answer) <= MAX_ANSWER
     assert answer == answer.strip()
     assert compare("18", answer) is not True or "18" in answer
 
@@ -154,11 +154,11 @@ def test_empty_gold_is_an_error() -> None:
 def test_settled_pairs_are_checked_once(empty_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
-    def check(pairs: list[tuple[str, str]], deadline: float) -> list[workers.Outcome]:
+    def check(pairs: list[tuple[str, str]], deadline: float) -> list[algebra.Outcome]:
         asked.extend(pairs)
-        return [workers.Outcome("timeout" if "y" in pair[1] else "wrong", "") for pair in pairs]
+        return [algebra.Outcome("timeout" if "y" in pair[1] else "wrong", "") for pair in pairs]
 
-    monkeypatch.setattr(workers, "check", check)
+    monkeypatch.setattr(algebra, "check", check)
     monkeypatch.setattr(answers, "CACHE_SIZE", 2)
     for _ in range(2):
         graded = grade(["2x"] * 3, [boxed("3x"), boxed("3x"), boxed("y^2")])
@@ -203,7 +203,7 @@ def test_workers_survive_what_extract_would_stop(tmp_path: Path) -> None:
         (code, code + "+0"),
         ("2x", "x+x"),
     ]
-    outcomes = workers.check(pairs, 1.0)
+    outcomes = algebra.check(pairs, 1.0)
     assert all(outcome.verdict != "correct" for outcome in outcomes[:4])
     assert outcomes[-1].verdict == "correct"
     assert not mark.exists()
@@ -213,14 +213,14 @@ def test_a_killed_worker_loses_only_its_item(empty_cache: None) -> None:
     with ThreadPoolExecutor(1) as threads:
         texts = [boxed("x+x"), boxed("9^{9^{9^9}}"), boxed("3x-x")]
         future = threads.submit(grade, ["2x", "\\sqrt{2}", "2x"], texts, 30.0)
-        busy: list[workers._Worker] = []
+        busy: list[algebra._Worker] = []
         end = time.monotonic() + 20
         # The hostile item is the only one that stays with its worker for long.
         while time.monotonic() < end and not future.done():
-            pool = workers._pool
-            seen = [w for w in pool.workers if w not in pool.idle.queue] if pool else []
-            if len(seen) == 1 and seen == busy and seen[0].process:
-                os.kill(seen[0].process.pid, signal.SIGKILL)
+            pool = algebra._pool
+            seen = [w for w in pool.workers if w not in pool._idle.queue] if pool else []
+            if len(seen) == 1 and seen == busy and seen[0].server.pid:
+                os.kill(seen[0].server.pid, signal.SIGKILL)
                 break
             busy = seen
             time.sleep(0.4)
@@ -246,9 +246,9 @@ def test_four_threads_at_once(empty_cache: None) -> None:
 
 def test_workers_end_with_their_parent() -> None:
     script = (
-        "import os, signal; from restem_lib.rewards import workers; "
-        "workers.check([('2x', 'x+x')], 8.0); "
-        "print(*[w.process.pid for w in workers._pool.workers if w.process], flush=True); "
+        "import os, signal; from restem_lib.rewards import algebra; "
+        "algebra.check([('2x', 'x+x')], 8.0); "
+        "print(*[w.server.pid for w in algebra._pool.workers if w.server.pid], flush=True); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = Path(__file__).parents[1]
@@ -269,14 +269,14 @@ def alive(pid: int) -> bool:
 
 
 def test_a_forked_child_starts_its_own_workers() -> None:
-    assert workers.check([("2x", "x+x")], 8.0)[0].verdict == "correct"
+    assert algebra.check([("2x", "x+x")], 8.0)[0].verdict == "correct"
     child = os.fork()
     if child == 0:
-        outcome = workers.check([("2x", "x+x+0")], 30.0)[0]
-        workers.close()
+        outcome = algebra.check([("2x", "x+x+0")], 30.0)[0]
+        algebra.close()
         os._exit(0 if outcome.verdict == "correct" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert workers.check([("2x", "3x-x")], 8.0)[0].verdict == "correct"
+    assert algebra.check([("2x", "3x-x")], 8.0)[0].verdict == "correct"
 
 
 # Real data.

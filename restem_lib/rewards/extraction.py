@@ -22,6 +22,8 @@ _MATHS = re.compile(
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\sI hope\b")
 _ENDS_HERE = re.compile(r"[\s*]*(?:\.(?!\.)|I hope\b|\Z)")
 _MORE = re.compile(r"[\d$\\]")
+_STOP = re.compile(r"(?<![.])\.$")
+_MATHS_SIGN = re.compile(r"^\${1,2}|(?<!\\)\${1,2}$|^\\\(|\\\)$")
 
 
 def extract(text: str) -> str:
@@ -88,6 +90,5 @@ def trim(answer: str) -> str:
     """An answer without what surrounds it in a sentence: spaces, emphasis, dollar signs, a full stop."""
     for _ in range(2):  # "18$." and "18.$" both occur
         answer = answer.strip().strip("*").strip()
-        answer = re.sub(r"(?<![.])\.$", "", answer)
-        answer = re.sub(r"^\${1,2}|(?<!\\)\${1,2}$|^\\\(|\\\)$", "", answer)
+        answer = _MATHS_SIGN.sub("", _STOP.sub("", answer))
     return answer.strip()

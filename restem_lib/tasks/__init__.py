@@ -21,6 +21,12 @@ class Task:
     """Few-shot examples before every prompt; engines compute it once."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion, beside the end-of-sequence token."""
+    grader: str = "answers"
+    """The reward, one of `rewards.GRADERS`."""
+    second_grader: str = ""
+    """A more lenient comparison that evaluations report beside it, never trained on; "" for none."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of these problems: what was left out, what could not be had."""
 
     def prompt(self, problem: Problem) -> str:
         """Exactly what the model sees: in the E-step, in evaluation, and as M-step input (paper, section 5)."""
@@ -28,18 +34,50 @@ class Task:
 
 
 def load_task(name: str, data_dir: str = "") -> Task:
-    """The task of a name: "toy-math", "gsm8k", or the path of a .jsonl file of one's own. Raises TaskError."""
-    from restem_lib.tasks import gsm8k, jsonl, toy_math
+    """The task of a name in `names()`, one task of BBH ("bbh:snarks"), or of a .jsonl file. Raises TaskError."""
+    from restem_lib.tasks import bbh, jsonl
     from restem_lib.tasks.local import TaskError
 
     if name.endswith(".jsonl"):
         return jsonl.load(name)
-    loaders: dict[str, Callable[[], Task]] = {
-        "toy-math": toy_math.load,
-        "gsm8k": lambda: gsm8k.load(data_dir),
-    }
+    if name.startswith(("bbh:", "bbh-direct:")):
+        return bbh.load(data_dir, name)
+    loaders = _loaders(data_dir)
     if name not in loaders:
         raise TaskError(
             f"no task {name!r}; there are {', '.join(loaders)}, or a path ending in .jsonl"
         )
     return loaders[name]()
+
+
+def names() -> tuple[str, ...]:
+    """The names of all benchmarks, whether or not their data can be had here."""
+    return tuple(_loaders(""))
+
+
+def _loaders(data_dir: str) -> dict[str, Callable[[], Task]]:
+    # Imported here, for they import Task from this module.
+    from restem_lib.tasks import (
+        apps,
+        bbh,
+        gsm8k,
+        hendrycks_math,
+        humaneval,
+        hungarian,
+        mbpp,
+        toy_math,
+    )
+
+    return {
+        "toy-math": toy_math.load,
+        "gsm8k": lambda: gsm8k.load(data_dir),
+        "math": lambda: hendrycks_math.load(data_dir),
+        "math500": lambda: hendrycks_math.load_500(data_dir),
+        "apps": lambda: apps.load(data_dir),
+        "humaneval": lambda: humaneval.load(data_dir),
+        "mbpp": lambda: mbpp.load(data_dir),
+        "bbh": lambda: bbh.load(data_dir, "bbh"),
+        "bbh-direct": lambda: bbh.load(data_dir, "bbh-direct"),
+        "hungarian": lambda: hungarian.load(data_dir),
+        "hungarian-auto": lambda: hungarian.load_auto(data_dir),
+    }

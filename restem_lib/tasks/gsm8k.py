@@ -14,7 +14,9 @@ from restem_lib.tasks import Task
 from restem_lib.tasks.local import TaskError, data_folder, hub_rows, read_rows
 
 HUB = "openai/gsm8k"
+REVISION = "740312add88f781978c0658806c59bc2815b9866"
 COLUMNS = ("question", "answer")
+INSTEAD = "gsm8k/train.jsonl and gsm8k/test.jsonl with the columns question, answer"
 TEMPLATE = "Question: {question}\nAnswer:"
 SHOTS = (0, 2, 6, 12)
 """Rows of the train split (from 0) that serve as examples: short ones, of two to four steps."""
@@ -27,7 +29,8 @@ def load(data_dir: str = "") -> Task:
     splits = {}
     for split in ("train", "test"):
         if folder is None:
-            rows, source = hub_rows(HUB, "main", split, COLUMNS), f"{HUB} {split}, row"
+            rows = hub_rows(HUB, "main", split, COLUMNS, REVISION, INSTEAD)
+            source = f"{HUB} {split}, row"
         else:
             path = folder / f"{split}.jsonl"
             rows, source = read_rows(path, COLUMNS), f"{path}, line"

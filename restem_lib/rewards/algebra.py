@@ -1,7 +1,7 @@
 r"""math-verify in worker processes that can be killed: the only algebra done on model-written text.
 
-`python -m restem_lib.rewards.workers` is one worker. It first writes a line when it is ready, then
-answers each JSON line {"gold", "answer", "deadline"} on stdin with one JSON line {"verdict", "why"}
+`python -m restem_lib.rewards.algebra` is one worker. It first writes an empty object when it is ready,
+then answers each JSON line {"gold", "answer", "deadline", "whole"} on stdin with one JSON line {"verdict", "why"}
 on stdout. math-verify limits its own time by signals, which need a main thread and which long
 integer arithmetic ignores; so those are off, and a worker that stays silent for the deadline is
 killed from outside and replaced. Linux and macOS.
@@ -14,17 +14,15 @@ import json
 import math
 import os
 import resource
-import select
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import LifoQueue
-from typing import IO, NamedTuple
+from typing import NamedTuple
+
+from restem_lib.rewards.processes import Died, Pool, Server
 
 WORKERS = min(2, os.cpu_count() or 1)
 MEMORY = 3 * 1024**3
@@ -45,106 +43,59 @@ class _Worker:
     """One process, started at first use and again after it died; used by one thread at a time."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
+        self.server = Server(_start)
 
-    def check(self, gold: str, answer: str, deadline: float) -> Outcome:
-        if self.process is None or self.process.poll() is not None:
-            self.kill()
-            self.process = self._start()
-        request = json.dumps({"gold": gold, "answer": answer, "deadline": deadline})
+    def check(self, gold: str, answer: str, deadline: float, whole: bool) -> Outcome:
+        if not self.server.alive:
+            self._begin()
+        request = {"gold": gold, "answer": answer, "deadline": deadline, "whole": whole}
         try:
-            _stdin(self.process).write(request.encode() + b"\n")
-            line = self._line(deadline)
+            reply = self.server.ask(request, deadline)
         except TimeoutError:
-            self.kill()
+            self.close()
             return Outcome("timeout", f"math-verify killed after {deadline:g} s")
-        except (EOFError, BrokenPipeError):
-            return Outcome("error", f"the math-verify worker died, exit code {self.kill()}")
-        reply = json.loads(line)
+        except Died as fault:
+            return Outcome("error", f"the math-verify worker died, {fault}")
         return Outcome(reply["verdict"], reply["why"])
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "restem_lib.rewards.workers"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": path},
-            bufsize=0,
-            start_new_session=True,
-        )
+    def _begin(self) -> None:
         try:
-            self._line(START_LIMIT)
-        except (TimeoutError, EOFError) as fault:
-            self.kill()
+            self.server.start()
+            self.server.hear(START_LIMIT)
+        except (TimeoutError, Died) as fault:
+            self.close()
             raise RuntimeError(
                 "the math-verify worker did not start; to see why, run "
-                f"`{sys.executable} -m restem_lib.rewards.workers </dev/null`"
+                f"`{sys.executable} -m restem_lib.rewards.algebra </dev/null`"
             ) from fault
-        return self.process
 
-    def _line(self, limit: float) -> bytes:
-        """The next line from the process. TimeoutError after `limit` s, EOFError if it died."""
-        assert self.process is not None and self.process.stdout is not None
-        pipe = self.process.stdout.fileno()
-        poll = select.poll()  # unlike select.select, it takes file descriptors above 1023
-        poll.register(pipe, select.POLLIN)
-        end = time.monotonic() + limit
-        line = b""
-        while not line.endswith(b"\n"):
-            if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
-                raise TimeoutError
-            part = os.read(pipe, 65536)
-            if not part:
-                raise EOFError
-            line += part
-        return line
-
-    def kill(self) -> int | None:
-        """End the process and all it started; its exit code, None if there was no process."""
-        if self.process is None:
-            return None
-        process, self.process = self.process, None
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
-        return process.wait()
+    def close(self) -> None:
+        self.server.kill()
 
 
-def _stdin(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    assert process.stdin is not None
-    return process.stdin
+def _start() -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+    return subprocess.Popen(
+        [sys.executable, "-m", "restem_lib.rewards.algebra"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": path},
+        bufsize=0,
+        start_new_session=True,
+    )
 
 
-class _Pool:
-    """WORKERS processes, each behind one thread, shared by all threads of this process."""
-
-    def __init__(self) -> None:
-        self.workers = [_Worker() for _ in range(WORKERS)]
-        self.idle: LifoQueue[_Worker] = LifoQueue()
-        for worker in self.workers:
-            self.idle.put(worker)
-        self.threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="math-verify")
-
-    def check(self, pair: tuple[str, str], deadline: float) -> Outcome:
-        worker = self.idle.get()
-        try:
-            return worker.check(*pair, deadline)
-        finally:
-            self.idle.put(worker)
+_pool: Pool[_Worker] | None = None
+_lock = threading.Lock()
 
 
-_pool: _Pool | None = None
-_pool_lock = threading.Lock()
-
-
-def check(pairs: Sequence[tuple[str, str]], deadline: float) -> list[Outcome]:
+def check(pairs: Sequence[tuple[str, str]], deadline: float, whole: bool = False) -> list[Outcome]:
     r"""math-verify on (gold, answer) pairs of LaTeX, in order; each may take `deadline` seconds.
 
+    whole is for the audit: the answers are whole responses, in which math-verify looks for the answer itself, as it is
+    documented and with its own defaults.
     Safe to call from any thread. A pair that hangs, crashes or exhausts memory costs itself alone.
     Raises ValueError for a deadline that is not positive, RuntimeError when no worker starts.
 
@@ -156,29 +107,27 @@ def check(pairs: Sequence[tuple[str, str]], deadline: float) -> list[Outcome]:
         raise ValueError(f"deadline must be a positive number of seconds, not {deadline}")
     if not pairs:
         return []
-    with _pool_lock:
+    with _lock:
         if _pool is None:
-            _pool = _Pool()
+            _pool = Pool([_Worker() for _ in range(WORKERS)], "math-verify")
         pool = _pool
-    return list(pool.threads.map(lambda pair: pool.check(pair, deadline), pairs))
+    return pool.map(lambda worker, pair: worker.check(*pair, deadline, whole), pairs)
 
 
 @atexit.register
 def close() -> None:
     """End the workers; the next check starts new ones."""
     global _pool
-    with _pool_lock:
+    with _lock:
         pool, _pool = _pool, None
-    if pool is not None:
-        pool.threads.shutdown(cancel_futures=True)
-        for worker in pool.workers:
-            worker.kill()
+    for worker in pool.close() if pool else ():
+        worker.close()
 
 
 def _forget() -> None:
     # A forked child has the parent's pipes but none of its threads: it must start its own workers.
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -195,14 +144,15 @@ def main() -> None:
     if sys.platform == "linux":  # macOS refuses RLIMIT_AS
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     _compare("1", "1")  # imports and builds the parser's tables before the first deadline runs
-    print("ready", file=replies, flush=True)
+    print("{}", file=replies, flush=True)
     for line in sys.stdin.buffer:
         request = json.loads(line)
         # Ends this process even if its parent is gone and arithmetic never returns to Python.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(math.ceil(request["deadline"]) + 5)
         try:
-            equal = _compare(request["gold"], request["answer"])
+            compare = _compare_whole if request["whole"] else _compare
+            equal = compare(request["gold"], request["answer"])
             reply = (
                 Outcome("correct", "math-verify: equal")
                 if equal
@@ -232,6 +182,12 @@ def _compare(gold: str, answer: str) -> bool:
         for side in (gold, answer)
     )
     return bool(verify(left, right, float_rounding=12, timeout_seconds=None, raise_on_error=True))
+
+
+def _compare_whole(gold: str, response: str) -> bool:
+    from math_verify import parse, verify
+
+    return bool(verify(parse(rf"\boxed{{{gold}}}"), parse(response)))
 
 
 if __name__ == "__main__":

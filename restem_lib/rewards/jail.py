@@ -1,0 +1,393 @@
+"""The inside of the sandbox: a warm Python process that forks once for every program it is given.
+
+Started by sandbox.py as `python -c <this file>`, so it imports the standard library only. One line of JSON on stdin
+sets it up (see `main`), then every line is a job and is answered by one line. The process itself never runs what a
+model wrote; its forks do, each after giving up everything it will not need:
+
+    process:  unprivileged user -> no new privileges, not traceable -> Landlock
+    fork:     ends with its worker -> own pipes only -> resource limits -> seccomp allow-list -> the program
+
+Expected outputs never come in here. Assertions do, but not where the program is: they run in a second fork, which alone
+reads them and alone can report that they held (assertions.py, which comes with the set-up line).
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import ctypes
+import gc
+import importlib
+import io
+import json
+import os
+import random
+import resource
+import select
+import signal
+import struct
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+OUTPUT = 1_000_000
+"""Bytes that a program may write, to all its outputs together."""
+FILES = 32
+REPORT = 3
+"""File descriptor for what a program's run gives back beside its output."""
+
+PRELOADED = """
+    abc argparse array ast base64 binascii bisect builtins calendar cmath codecs collections collections.abc contextlib
+    copy csv dataclasses datetime decimal difflib encodings.ascii encodings.latin_1 enum fileinput fractions functools
+    hashlib heapq inspect io itertools json keyword locale logging math numbers operator os os.path pathlib pprint queue
+    random re secrets shutil signal statistics string struct sys tempfile textwrap threading time timeit traceback types
+    typing unicodedata uuid warnings weakref zlib
+"""
+"""Modules that are there from the start: loading them once is faster, and an unprivileged user may be unable to."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+# Giving up rights.
+
+
+def drop_user(uid: int) -> None:
+    """Become an unprivileged user without groups; there is no way back."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def lock_privileges() -> None:
+    """No new privileges by any exec; no debugger, no core dump. Raises OSError."""
+    for option, value in ((38, 1), (4, 0)):  # PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE
+        _checked(_libc.prctl(option, value, 0, 0, 0), "prctl")
+
+
+def file_rules(readable: list[str]) -> int:
+    """Landlock rules: nothing but reading below `readable`; no TCP and no signals to others where the kernel can.
+
+    Raises OSError where the kernel has no Landlock.
+    """
+    create, add = 444, 445
+    abi = _checked(_libc.syscall(create, None, 0, 1), "Landlock")
+    files = (1 << (13, 13, 14, 15, 15, 16)[min(abi, 5)]) - 1
+    attributes = struct.pack("QQQ", files, 3, 3)[: 8 if abi < 4 else 16 if abi < 6 else 24]
+    rules = _checked(_libc.syscall(create, attributes, len(attributes), 0), "Landlock")
+    for path in readable:
+        folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        read = 1 << 2 | 1 << 3  # files and folders
+        rule = struct.pack("=Qi", read, folder)
+        _checked(_libc.syscall(add, rules, 1, rule, 0), f"Landlock rule for {path}")
+        os.close(folder)
+    return rules
+
+
+def end_with(parent: int) -> None:
+    """Be killed as soon as the parent is dead."""
+    _checked(_libc.prctl(1, signal.SIGKILL, 0, 0, 0), "prctl")  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def filter_calls(program: bytes) -> None:
+    """Load a seccomp filter; system calls outside it fail from here on. Raises OSError."""
+    code = ctypes.create_string_buffer(program, len(program))
+    fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    _checked(_libc.prctl(22, 2, fprog, 0, 0), "seccomp")  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+
+def limit(seconds: int, memory: int) -> None:
+    """Limits of one run: CPU seconds, address space in bytes; no files written, no processes, no core dump."""
+    limits = {
+        resource.RLIMIT_CPU: seconds,
+        resource.RLIMIT_AS: memory,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: FILES,
+        resource.RLIMIT_NPROC: 1,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    for kind, value in limits.items():
+        resource.setrlimit(kind, (value, value))
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+# The worker.
+
+
+def main() -> None:
+    """Set up as the first line says, answer whether that worked, then one answer a job until stdin ends.
+
+    Set-up: {"uid": int or null, "landlock": [folders] or null, "filter": base64 of a BPF program or null, "assertions":
+    the text of assertions.py}. A job is a line with two numbers of bytes, then so many of JSON for the program's fork
+    and for the assertions' one. Reading is unbuffered, so that nothing of the second is ever in this process.
+    """
+    requests = io.FileIO(0, closefd=False)
+    replies = os.fdopen(os.dup(1), "w")
+    settings = json.loads(_line_of(requests))
+    os.chdir("/")
+    for name in PRELOADED.split():
+        importlib.import_module(name)
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # `python -S` has none
+    calls = base64.b64decode(settings["filter"]) if settings["filter"] else b""
+    try:
+        # Made first: the unprivileged user may be unable to reach Python's own folder.
+        rules = file_rules(settings["landlock"]) if settings["landlock"] else None
+        if settings["uid"] is not None:
+            drop_user(settings["uid"])
+        if calls:
+            lock_privileges()
+        if rules is not None:
+            _checked(_libc.syscall(446, rules, 0), "Landlock")
+            os.close(rules)
+    except OSError as error:
+        print(json.dumps({"ready": False, "why": str(error)}), file=replies, flush=True)
+        return
+    module = types.ModuleType("assertions")
+    exec(compile(settings["assertions"], "assertions.py", "exec"), vars(module))
+    gc.collect()
+    gc.freeze()
+    print(json.dumps({"ready": True}), file=replies, flush=True)
+    while sizes := _line_of(requests).split():
+        job = json.loads(_bytes_of(requests, int(sizes[0])))
+        # No name is given to the reply: the next program could find it in this frame.
+        print(json.dumps(_serve(job, int(sizes[1]), calls, module)), file=replies, flush=True)
+
+
+def _line_of(file: io.FileIO) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and (letter := file.read(1)):
+        line += letter
+    return line
+
+
+def _bytes_of(file: io.FileIO, size: int) -> bytes:
+    found = bytearray()
+    while len(found) < size and (part := file.read(size - len(found))):
+        found += part
+    return bytes(found)
+
+
+def _serve(
+    job: dict[str, Any], tests: int, calls: bytes, assertions: types.ModuleType
+) -> dict[str, Any]:
+    """Run one job: {"end", "code", "output", "report"}; tests is the number of bytes that assertions have.
+
+    end is "exit" (code: the exit status), "signal" (code: which), "time" or "output"; "time" also when CPU seconds
+    ran out. Each line of the report gives the program its wall time anew, at most `steps` times.
+    """
+    pipes = {number: os.pipe() for number in (0, 1, 2, REPORT)}
+    ours = {number: pipes[number][number == 0] for number in pipes}
+    theirs = {number: pipes[number][number != 0] for number in pipes}
+    used = [*theirs.values()]
+    if job["mode"] == "asserts":
+        ask, tell = os.pipe(), os.pipe()
+        used += [*ask, *tell]
+        program = {**theirs, REPORT: tell[1], REPORT + 1: ask[0]}
+        children = [_fork(job, program, calls, lambda: assertions_host(job, assertions))]
+        checker = {**theirs, 0: os.dup(0), REPORT + 1: tell[0], REPORT + 2: ask[1]}
+        used.append(checker[0])
+        children.append(_fork(job, checker, calls, lambda: assertions_check(tests, assertions)))
+    else:
+        children = [_fork(job, theirs, calls, lambda: RUNS[job["mode"]](job))]
+    for used_end in used:
+        os.close(used_end)
+    end, got = _watch(job, ours, children)
+    code = 0
+    for child in children:  # the one that reports is the last
+        os.kill(child, signal.SIGKILL)
+        _, status, usage = os.wait4(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        spent = usage.ru_utime + usage.ru_stime
+        if end == "exit" and code < 0 and spent > job["seconds"] * job["steps"] - 0.1:
+            end = "time"
+    if end == "exit" and code < 0:
+        end, code = "signal", -code
+    if tests and b'{"read": true}' not in got[REPORT]:
+        os._exit(1)  # what the assertions did not read would be taken for the next job
+    return {
+        "end": end,
+        "code": code if end in ("exit", "signal") else 0,
+        "output": got[1].decode("utf-8", "replace"),
+        "report": got[REPORT].decode("utf-8", "replace"),
+    }
+
+
+def _watch(
+    job: dict[str, Any], ours: dict[int, int], children: list[int]
+) -> tuple[str, dict[int, bytearray]]:
+    """Feed and drain a run until its last child has ended, or has to: how, and what it wrote."""
+    os.set_blocking(ours[0], False)
+    waiting = memoryview(job.get("input", "").encode("utf-8", "surrogatepass"))
+    got = {1: bytearray(), 2: bytearray(), REPORT: bytearray()}
+    exited = os.pidfd_open(children[-1])
+    poll = select.poll()
+    names = {ours[number]: number for number in got}
+    for source in (*names, exited):
+        poll.register(source, select.POLLIN)
+    poll.register(0, 0)  # our own master's death
+    if waiting:
+        poll.register(ours[0], select.POLLOUT)
+    else:
+        os.close(ours.pop(0))
+    end, steps = "", job["steps"] - 1
+    deadline = time.monotonic() + job["wall"]
+    while not end:
+        ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if not ready:
+            end = "time"
+        for source, event in ready:
+            if source == 0 and event & (select.POLLHUP | select.POLLERR):
+                os._exit(0)  # and the children with us
+            if source == ours.get(0):
+                try:
+                    waiting = waiting[os.write(source, waiting[:65536]) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    waiting = waiting[:0]
+                if not waiting:
+                    poll.unregister(source)
+                    os.close(ours.pop(0))
+            elif source in names:
+                part = os.read(source, 65536)
+                got[names[source]] += part
+                if not part:
+                    poll.unregister(source)
+                if names[source] == REPORT and steps and b"\n" in part:
+                    steps -= 1
+                    deadline = time.monotonic() + job["wall"]
+                if sum(map(len, got.values())) > OUTPUT:
+                    end = "output"
+            elif source == exited and all(where == exited for where, _ in ready):
+                end = "exit"  # and nothing is left to read
+    for open_end in (*ours.values(), exited):
+        os.close(open_end)
+    return end, got
+
+
+# One run, in a fork that never returns.
+
+
+def _fork(job: dict[str, Any], ends: dict[int, int], calls: bytes, run: Callable[[], None]) -> int:
+    worker = os.getpid()
+    child = os.fork()
+    if child == 0:
+        end_with(worker)
+        _program(job, ends, calls, run)
+    return child
+
+
+def _program(
+    job: dict[str, Any], ends: dict[int, int], calls: bytes, run: Callable[[], None]
+) -> NoReturn:
+    write, leave = os.write, os._exit
+    code = 1
+    try:
+        moved = [os.dup2(end, 64 + number) for number, end in ends.items()]
+        for number, end in zip(ends, moved, strict=True):
+            os.dup2(end, number)
+        os.closerange(max(ends) + 1, 4096)
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            stream = open(  # noqa: SIM115
+                number, "w" if number else "r", encoding="utf-8", errors="replace", closefd=False
+            )
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+        sys.argv = ["program.py"]
+        random.seed(0)
+        limit(job["seconds"] * job["steps"], job["memory"])
+        if calls:
+            filter_calls(calls)
+        run()
+        code = 0
+    except SystemExit as leaving:
+        code = 0 if leaving.code in (None, 0) else 1
+        if code:
+            write(REPORT, _line(error=f"exit status {str(leaving.code)[:100]}"))
+    except BaseException as error:
+        write(REPORT, _line(error=f"{type(error).__name__}: {str(error)[:200]}"))
+    try:
+        sys.stdout.flush()
+    except BaseException:
+        code = 1
+    leave(code)
+
+
+def _line(**values: Any) -> bytes:
+    return json.dumps(values).encode() + b"\n"
+
+
+def _load(code: str) -> dict[str, Any]:
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    exec(compile(code, "program.py", "exec"), vars(module))
+    return vars(module)
+
+
+def whole(job: dict[str, Any]) -> None:
+    """A whole program: text in, text out."""
+    _load(job["code"])
+
+
+def called(job: dict[str, Any]) -> None:
+    """A function called with each list of arguments; a line {"value"} for each result."""
+    write = os.write
+    function = _entry(_load(job["code"]), job["entry"])
+    for arguments in job["arguments"]:
+        value = function(*arguments)
+        try:
+            line = _line(value=value)
+        except (TypeError, ValueError, RecursionError) as error:
+            line = _line(error=f"returned what JSON cannot hold: {error}")
+        while line:
+            line = line[write(REPORT, line) :]
+
+
+def _entry(defined: dict[str, Any], name: str) -> Callable[..., Any]:
+    if name in defined:
+        return defined[name]
+    if "Solution" in defined:
+        return getattr(defined["Solution"](), name)
+    raise NameError(f"the program does not define {name}")
+
+
+RUNS: dict[str, Callable[[dict[str, Any]], None]] = {"stdin": whole, "call": called}
+
+
+def assertions_host(job: dict[str, Any], assertions: types.ModuleType) -> None:
+    """The program of assertions, in the fork that runs it."""
+    sys.set_int_max_str_digits(0)
+    assertions.host(
+        lambda: _load(job["code"]),
+        io.BufferedReader(io.FileIO(REPORT + 1)),
+        io.FileIO(REPORT, "w"),
+    )
+
+
+def assertions_check(size: int, assertions: types.ModuleType) -> None:
+    """The assertions, in the fork that reads them; the line {"nonce"} when all of them held."""
+    tests = json.loads(_bytes_of(io.FileIO(0), size))
+    os.write(REPORT, _line(read=True))
+    sys.set_int_max_str_digits(0)
+    assertions.check(
+        tests,
+        io.FileIO(REPORT + 2, "w"),
+        io.BufferedReader(io.FileIO(REPORT + 1)),
+        PRELOADED.split(),
+    )
+    os.write(REPORT, _line(nonce=tests["nonce"]))
+
+
+if __name__ == "__main__":
+    main()
