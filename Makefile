@@ -23,8 +23,8 @@ reproduce: setup  ## run the notebooks at PRESET, write results and figures unde
 	$(BIN)/restem run --preset $(PRESET)
 
 test: setup sandbox  ## all tests: units, real benchmarks (where RESTEM_DATA has them), notebooks run twice (about 6 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not levels and not notebooks and not benchmarks and not real_model"
-	$(BIN)/python -m pytest -m levels
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not notebooks and not benchmarks and not real_model"
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest -m benchmarks
 	$(BIN)/python -m pytest -m notebooks
 

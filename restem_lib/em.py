@@ -77,6 +77,8 @@ def split(task: Task, loop: Loop) -> tuple[list[Problem], list[Problem]]:
     The order is a hash of the ids. The paper gives neither size nor source of D_val: here a tenth of the training
     problems, at least 100. Raises ConfigError when the task has too few problems.
     """
+    if not task.train:
+        raise ConfigError(f"{task.name} has no training problems here: it is for evaluation")
     order = sorted(task.train, key=lambda problem: digest(problem.id))
     reserved = loop.val_problems or max(100, (loop.problems or len(order)) // 10)
     wanted = loop.problems or len(order) - reserved

@@ -52,6 +52,7 @@ def verify(args: argparse.Namespace) -> None:
     from restem_lib.rewards import grader
     from restem_lib.tasks import apps
 
+    _new(args.ids)
     task = apps.load(args.data_dir)
     found = apps.passing(
         task.train,
@@ -85,6 +86,7 @@ def exam_sheet(args: argparse.Namespace) -> None:
     from restem_lib.sampling import draw_samples
     from restem_lib.tasks import hungarian
 
+    _new(args.sheet)
     config = Common(runs_dir=args.out, data_dir=args.data_dir, max_new_tokens=args.max_new_tokens)
     task = hungarian.load(args.data_dir)
     try:
@@ -98,6 +100,14 @@ def exam_sheet(args: argparse.Namespace) -> None:
     print(
         f"{args.sheet}: {len(task.test)} questions; give points, then `restem exam read {args.sheet}`"
     )
+
+
+def _new(path: Path) -> None:
+    """Raise ConfigError, before any work, for a file that is there or cannot be made."""
+    if path.exists():
+        raise ConfigError(f"{path} exists already; choose another name or move it away")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be made: {path.parent} is not a folder")
 
 
 def exam_read(args: argparse.Namespace) -> None:

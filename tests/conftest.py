@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,19 @@ def level(request: pytest.FixtureRequest) -> str:
         request.config.stash[USED] = "none: tests of programs were skipped"
         pytest.skip(str(error))
     return request.config.stash[USED]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell it to the process that reports, where pytest-xdist runs several."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["sandbox"] = session.config.stash.get(USED, "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    used = getattr(node, "workeroutput", {}).get("sandbox")
+    if used:
+        node.config.stash[USED] = used
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

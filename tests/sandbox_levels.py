@@ -60,7 +60,7 @@ def probes() -> dict[str, Probe]:
 BEST, *LESSER = sandbox.LEVELS
 
 
-@pytest.fixture(params=[BEST, *(pytest.param(level, marks=pytest.mark.levels) for level in LESSER)])
+@pytest.fixture(params=[BEST, *(pytest.param(level, marks=pytest.mark.slow) for level in LESSER)])
 def each_level(request: pytest.FixtureRequest, probes: dict[str, Probe]) -> Iterator[str]:
     """Each level that works here; an ordinary program runs on its pool right after the test."""
     found = probes[request.param]

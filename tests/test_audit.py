@@ -287,6 +287,7 @@ def test_reading() -> None:
 # The bars.
 
 
+@pytest.mark.slow
 def test_our_grader_meets_its_bars_on_hand_made_golds() -> None:
     report = audit.Report(
         audit.audit({"hand-made": [(gold, "") for gold in GOLDS]}, [audit.OURS]), [], ()

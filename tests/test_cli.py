@@ -142,6 +142,7 @@ def test_the_store_is_listed_explained_and_cleared(
     assert "0 stages in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(
     tiny: Path, copying: Path, tmp_path: Path, how: signal.Signals

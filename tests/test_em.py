@@ -182,6 +182,7 @@ def train(arguments: list[str]) -> None:
     raise SystemExit(main(arguments))
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(
     loop: Loop, tmp_path: Path
 ) -> None:

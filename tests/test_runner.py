@@ -392,6 +392,7 @@ def test_a_modified_or_failed_run_is_not_published(mixed: Ran) -> None:
 # --- interrupt
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_record_and_leaves_no_kernel(tmp_path: Path) -> None:
     world = World(tmp_path / "world")
     world.notebook("00_quick", "print(1)")

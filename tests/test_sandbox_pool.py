@@ -183,6 +183,7 @@ def open_to_all() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_the_attacks_of_an_ordinary_user_are_stopped_too(open_to_all: Path) -> None:
     python, setpriv = "/usr/bin/python3", shutil.which("setpriv")
     if os.getuid() != 0:

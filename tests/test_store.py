@@ -197,6 +197,7 @@ SLOW_WORK = """
 """
 
 
+@pytest.mark.slow
 def test_two_processes_do_the_work_once(tmp_path: Path) -> None:
     first = run(SLOW_WORK, tmp_path, 1.5, *NAMES)
     assert first.stdout is not None
