@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(args.command(args) or 0)
     except KeyboardInterrupt:
         print(
-            "\nStopped. What is finished is kept: run the same command again to go on from there.",
+            "\nStopped. Stages that are finished are kept: run the same command again to go on from there.",
             file=sys.stderr,
         )
         return 130

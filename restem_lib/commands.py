@@ -106,6 +106,22 @@ def _say(name: str, numbers: Sequence[Evaluation]) -> None:
         print(f"{name:>12}  {_words(number)}", flush=True)
 
 
+def _say_files(decoded: Outcome, test: Sequence[Problem]) -> None:
+    """BBH file by file, beside what always giving the commonest target would score."""
+    import numpy as np
+
+    from restem_lib.statistics import interval
+    from restem_lib.tasks.bbh import baseline
+
+    for file, commonest in baseline(test).items():
+        mine = [problem.id.split("/")[1] == file for problem in test]
+        value, low, high, n = interval(decoded.correct[mine, 0], np.random.default_rng(0))
+        print(
+            f"{'':>12}  {file:<40} {value:.3f} (95 % interval {low:.3f} to {high:.3f}, n={n}; "
+            f"always the commonest target: {commonest:.3f})"
+        )
+
+
 def _words(number: Evaluation) -> str:
     metric = number.metric.replace("@k", f"@{number.k}")
     label = "greedy pass@1" if metric == "greedy" else metric
@@ -162,23 +178,27 @@ def evaluate(args: argparse.Namespace) -> None:
 
     wanted, args.samples = args.samples, 1
     loop, task, _ = _ready(args)
+    if args.all_tests and task.grader != "programs":
+        raise ConfigError(f"--all-tests is for tasks of programs; {task.name} has final answers")
     test = em.held_out(task, loop)
 
     def measure(name: str) -> Outcome:
         model = models.resolve(name, loop.runs_dir)
         decoded = evaluation.greedy(model, task, test, loop)
         numbers = [decoded.pass_at_k(1)]
-        if task.second_grader:
-            second = evaluation.regraded(decoded, task, test, task.second_grader, loop)
-            print(f"  by {task.second_grader}: {_words(second.pass_at_k(1))}")
         if args.all_tests:
             numbers.append(evaluation.tests_passed(decoded, test, loop))
         if wanted:
             drawn = evaluation.sampled(model, task, test, wanted, loop.seed, loop)
-            numbers += [drawn.pass_at_k(k) for k in sorted({1, min(4, wanted), wanted})] + [
-                drawn.majority()
-            ]
+            numbers += [drawn.pass_at_k(k) for k in sorted({1, min(4, wanted), wanted})]
+            if task.grader != "programs":  # which differ in wording, not in answer
+                numbers.append(drawn.majority())
         _say(Path(name).name, numbers)
+        if task.name.startswith("bbh"):
+            _say_files(decoded, test)
+        if task.second_grader:
+            second = evaluation.regraded(decoded, task, test, task.second_grader, loop)
+            print(f"{Path(name).name:>12}  by {task.second_grader}: {_words(second.pass_at_k(1))}")
         return decoded
 
     outcome = measure(args.model)

@@ -38,7 +38,10 @@ def tasks(args: argparse.Namespace) -> None:
     print(
         "\nThe second set's problems that the first holds too, or half of whose 13-word runs it holds:"
     )
-    for found in overlaps({name: problems for name, problems in sets.items() if problems}):
+    pairs = overlaps({name: problems for name, problems in sets.items() if problems})
+    if not any(found.exact or found.partial for found in pairs):
+        print("  none")
+    for found in pairs:
         if found.exact or found.partial or args.all:
             such = "; ".join(" = ".join(pair) for pair in found.examples)
             print(
@@ -72,6 +75,9 @@ def audit_rewards(args: argparse.Namespace) -> int:
     """Audit the reward for final answers; exit code 1 when it misses a bar."""
     from restem_lib import audit
 
+    if args.limit < 0:
+        raise ConfigError(f"--limit is {args.limit}; it must be at least 0")
+    print("auditing; 100 gold answers a source take about 4 minutes on two cores", flush=True)
     report = audit.run(args.data_dir, args.limit)
     print(report.text())
     return 0 if report.passes else 1

@@ -123,6 +123,27 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert soon(lambda: not any(tree(pid) for pid in below))
 
 
+def test_ctrl_c_does_not_wait_for_the_programs(each_level: str) -> None:
+    script = f"""
+from restem_lib.rewards import sandbox
+job = sandbox.Job("stdin", "import time; time.sleep(8)", seconds=9)
+sandbox.each(lambda run, job: run(job), [sandbox.Job("stdin", "print(1)")] * 4, {each_level!r})
+print("ready", flush=True)
+sandbox.each(lambda run, job: run(job), [job] * 9, {each_level!r})
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, cwd=PACKAGE.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None and running.stdout.readline() == b"ready\n"
+        time.sleep(0.5)
+        began = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    assert time.monotonic() - began < 4
+    assert b"KeyboardInterrupt" in errors
+
+
 def test_two_threads_at_once(each_level: str) -> None:
     got: dict[int, list[str]] = {}
 

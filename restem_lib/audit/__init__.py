@@ -93,9 +93,9 @@ class Report:
         """Whether every bar is met."""
         return all(self.bars.values())
 
-    def text(self, every_kind: bool = True) -> str:
+    def text(self) -> str:
         """Plain tables: errors of each grader by source and kind, hostile answers, bars, what was left out."""
-        lines = [*self._errors(every_kind), ""]
+        lines = [*self._errors(), ""]
         if self.hostile:
             lines += ["hostile answer                verdict    seconds  neighbours  ran"]
             for row in self.hostile:
@@ -107,7 +107,7 @@ class Report:
         lines += [f"{'met   ' if met else 'MISSED'} {bar}" for bar, met in self.bars.items()]
         return "\n".join([*lines, *(f"left out: {note}" for note in self.notes)])
 
-    def _errors(self, every_kind: bool) -> list[str]:
+    def _errors(self) -> list[str]:
         graders = list(dict.fromkeys(row["grader"] for row in self.rows))
         lines = [
             "errors: equal spellings rejected, wrong answers accepted (rate, Wilson 95 % interval)",
@@ -118,8 +118,6 @@ class Report:
         for row in self.rows:
             cells[row["source"], row["side"], row["kind"]][row["grader"]] = row
         for (source, side, kind), by in cells.items():
-            if not every_kind and kind not in SUMS:
-                continue
             line = f"{source:<11}{side:<7}{kind:<22}{next(iter(by.values()))['n']:>7}"
             for name in graders:
                 row = by[name]

@@ -108,7 +108,7 @@ def check(pairs: Sequence[tuple[str, str]], deadline: float, whole: bool = False
     if not pairs:
         return []
     with _lock:
-        if _pool is None:
+        if _pool is None or _pool.closed:
             _pool = Pool([_Worker() for _ in range(WORKERS)], "math-verify")
         pool = _pool
     return pool.map(lambda worker, pair: worker.check(*pair, deadline, whole), pairs)
@@ -120,8 +120,8 @@ def close() -> None:
     global _pool
     with _lock:
         pool, _pool = _pool, None
-    for worker in pool.close() if pool else ():
-        worker.close()
+    if pool:
+        pool.close()
 
 
 def _forget() -> None:

@@ -99,11 +99,15 @@ def _uncased(clean: str) -> str:
 
 _ASSIGNED = re.compile(
     r"(?P<name>(?:\\(?:vec|math(?:bf|rm))\{[A-Za-z]+\}|\\?[A-Za-z]+)(?:_\{?\w+\}?)?(?:\([\w,]+\))?|\([A-Za-z](?:,[A-Za-z])+\))"
-    r"(?:=|\\in(?![A-Za-z]))(?P<rest>[^=]+)"
+    r"(?:=|\\in(?=\s?(?:[\[(]|\\?\{|\\mathbb)))(?P<rest>[^=]+)"
 )
 _TURNED = re.compile(r"(?P<rest>[^=]*\d[^=]*)=(?P<name>[A-Za-z])")
 _EQUALS = re.compile(r"(?<![<>!\\])=")
-_UNREADABLE = re.compile(r"\\boxed|\$|\\[][()]|\\[a-z]?dots|\.\.|answer", re.IGNORECASE)
+_UNREADABLE = re.compile(
+    r"\\boxed|\$|\\[][()]|\\[a-z]?dots|\.\.|answer|[≈≡∼≅]|\\(?:approx|equiv|sim|cong|propto|in(?![A-Za-z]))",
+    re.IGNORECASE,
+)
+_MARK = re.compile(r"'|′|\\prime(?![A-Za-z])|_")
 _CAPITAL = re.compile(r"\\[A-Za-z]+|([A-Z])")
 
 
@@ -168,6 +172,8 @@ def _settle(gold: str, answer: str) -> tuple[bool | None, str, str]:
     # As among plain numbers: a missing unit is forgiven, but percent and cents are other values.
     if left_unit != right_unit and (left_unit or right_unit in ("%", "cent")) and right_unit:
         return False, left, right
+    if right_unit == "°" and not left_unit and "\\pi" in right:  # degrees, for what is in radians
+        return False, left, right
     if all(number or _letters(clean) for number, clean in zip(numbers, (left, right), strict=True)):
         return left == right, left, right
     if not numbers[1] and unfinished(left, right):
@@ -182,10 +188,11 @@ def _settle(gold: str, answer: str) -> tuple[bool | None, str, str]:
     return None, left, right
 
 
-def _form(clean: str) -> tuple[int, set[str], tuple[str, int] | None]:
-    """What equal answers share: number of equations, capitals (math-verify ignores case), shape."""
+def _form(clean: str) -> tuple[int, int, set[str], tuple[str, int] | None]:
+    """What equal answers share: equations, primes and subscripts, capitals (math-verify ignores them), shape."""
     return (
         len(_EQUALS.findall(clean)),
+        len(_MARK.findall(clean)),
         set(_CAPITAL.findall(clean)) - {""},
         shape(_named(clean)[1]),
     )

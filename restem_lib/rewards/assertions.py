@@ -32,6 +32,10 @@ _SEQUENCES: dict[str, Callable[[Iterable[Any]], Any]] = {
     "deque": collections.deque,
     "iterator": iter,
 }
+_TYPES = {made: name for name, made in vars(builtins).items() if type(made) is type}
+_VIEWS = {type({}.keys()): "set", type({}.values()): "list", type({}.items()): "set"}
+"""Views of a dictionary compare as sets do, but for its values."""
+_BASES: tuple[Any, ...] = (tuple, list, set, frozenset, collections.deque)
 _WRITTEN = {"Decimal": decimal.Decimal, "Fraction": fractions.Fraction, "complex": complex}
 
 
@@ -41,7 +45,7 @@ class Foul(Exception):
 
 def encode(value: Any, other: Callable[[Any], Any]) -> Any:
     """A plain value as JSON values: a list begins with the kind of what it holds. `other` encodes what is not plain."""
-    kind = type(value)
+    kind: Any = type(value)
     if value is None or kind is bool or kind is int or kind is float or kind is str:
         return value
     if kind is dict or isinstance(value, dict):
@@ -49,8 +53,19 @@ def encode(value: Any, other: Callable[[Any], Any]) -> Any:
     for name, made in _SEQUENCES.items():
         if kind is made:
             return [name, *(encode(item, other) for item in value)]
-    if isinstance(value, tuple):  # named tuples, which are equal to plain ones
-        return ["tuple", *(encode(item, other) for item in tuple.__iter__(value))]
+    for base in _BASES:  # named tuples and their like
+        if isinstance(value, base):
+            return [base.__name__, *(encode(item, other) for item in base.__iter__(value))]
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if kind in _VIEWS:
+        return [_VIEWS[kind], *(encode(item, other) for item in value)]
+    if kind is bytearray:
+        return ["bytes", value.decode("latin-1")]
     for name, written in _WRITTEN.items():
         if kind is written:
             return [name, str(value)]
@@ -58,9 +73,8 @@ def encode(value: Any, other: Callable[[Any], Any]) -> Any:
         return ["bytes", value.decode("latin-1")]
     if kind is range:
         return ["range", value.start, value.stop, value.step]
-    known = str(getattr(value, "__name__", ""))
-    if kind is type and getattr(builtins, known, None) is value:
-        return ["type", known]
+    if kind is type and value in _TYPES:
+        return ["type", _TYPES[value]]
     if hasattr(kind, "__next__"):
         return ["iterator", *(encode(item, other) for item in itertools.islice(value, ITEMS))]
     return other(value)

@@ -20,6 +20,7 @@ import gc
 import importlib
 import io
 import json
+import mmap
 import os
 import random
 import resource
@@ -32,8 +33,9 @@ import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-OUTPUT = 1_000_000
-"""Bytes that a program may write, to all its outputs together."""
+LARGEST = 1 << 24
+"""Bytes that any program may write, to all its outputs together."""
+CHUNK = 1 << 16
 FILES = 32
 REPORT = 3
 """File descriptor for what a program's run gives back beside its output."""
@@ -128,9 +130,10 @@ def _checked(result: int, what: str) -> int:
 def main() -> None:
     """Set up as the first line says, answer whether that worked, then one answer a job until stdin ends.
 
-    Set-up: {"uid": int or null, "landlock": [folders] or null, "filter": base64 of a BPF program or null, "assertions":
-    the text of assertions.py}. A job is a line with two numbers of bytes, then so many of JSON for the program's fork
-    and for the assertions' one. Reading is unbuffered, so that nothing of the second is ever in this process.
+    Set-up: {"uid": int or null, "landlock": [folders] or null, "filter": base64 of a BPF program or null,
+    "assertions": the text of assertions.py}. A job is a line {"mode", "seconds", "wall", "memory", "output", "sizes"},
+    then so many bytes of JSON for the program's fork, then for the assertions' one. The forks read these themselves,
+    and what they write passes through here in buffers that are emptied: no program finds anything of another here.
     """
     requests = io.FileIO(0, closefd=False)
     replies = os.fdopen(os.dup(1), "w")
@@ -158,10 +161,21 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     print(json.dumps({"ready": True}), file=replies, flush=True)
-    while sizes := _line_of(requests).split():
-        job = json.loads(_bytes_of(requests, int(sizes[0])))
-        # No name is given to the reply: the next program could find it in this frame.
-        print(json.dumps(_serve(job, int(sizes[1]), calls, module)), file=replies, flush=True)
+    buffers = {
+        number: mmap.mmap(-1, LARGEST + CHUNK, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for number in (1, 2, REPORT)
+    }
+    while line := _line_of(requests):
+        head = json.loads(line)
+        end, code, used = _serve(head, calls, module, buffers)
+        parts = [memoryview(buffers[number])[: used[number]] for number in (1, REPORT)]
+        sizes = [len(part) for part in parts]
+        print(json.dumps({"end": end, "code": code, "sizes": sizes}), file=replies, flush=True)
+        for part in parts:
+            while part:
+                part = part[os.write(replies.fileno(), part) :]
+        for buffer in buffers.values():
+            buffer.madvise(mmap.MADV_DONTNEED)  # zeros from here on
 
 
 def _line_of(file: io.FileIO) -> bytes:
@@ -179,30 +193,28 @@ def _bytes_of(file: io.FileIO, size: int) -> bytes:
 
 
 def _serve(
-    job: dict[str, Any], tests: int, calls: bytes, assertions: types.ModuleType
-) -> dict[str, Any]:
-    """Run one job: {"end", "code", "output", "report"}; tests is the number of bytes that assertions have.
+    head: dict[str, Any], calls: bytes, assertions: types.ModuleType, buffers: dict[int, mmap.mmap]
+) -> tuple[str, int, dict[int, int]]:
+    """Run one job: how it ended, its code, and how many bytes of each buffer it wrote.
 
-    end is "exit" (code: the exit status), "signal" (code: which), "time" or "output"; "time" also when CPU seconds
-    ran out. Each line of the report gives the program its wall time anew, at most `steps` times.
+    It ended by "exit" (code: the exit status), "signal" (code: which), "time" (CPU or wall) or "output" (too much).
     """
-    pipes = {number: os.pipe() for number in (0, 1, 2, REPORT)}
-    ours = {number: pipes[number][number == 0] for number in pipes}
-    theirs = {number: pipes[number][number != 0] for number in pipes}
+    pipes = {number: os.pipe() for number in (1, 2, REPORT)}
+    ours = {number: pipes[number][0] for number in pipes}
+    theirs = {number: pipes[number][1] for number in pipes}
     used = [*theirs.values()]
-    if job["mode"] == "asserts":
+    if head["mode"] == "asserts":
         ask, tell = os.pipe(), os.pipe()
         used += [*ask, *tell]
         program = {**theirs, REPORT: tell[1], REPORT + 1: ask[0]}
-        children = [_fork(job, program, calls, lambda: assertions_host(job, assertions))]
-        checker = {**theirs, 0: os.dup(0), REPORT + 1: tell[0], REPORT + 2: ask[1]}
-        used.append(checker[0])
-        children.append(_fork(job, checker, calls, lambda: assertions_check(tests, assertions)))
+        children = [_fork(head, 0, program, calls, lambda job: host(job, assertions))]
+        checker = {**theirs, REPORT + 1: tell[0], REPORT + 2: ask[1]}
+        children.append(_fork(head, 1, checker, calls, lambda tests: check(tests, assertions)))
     else:
-        children = [_fork(job, theirs, calls, lambda: RUNS[job["mode"]](job))]
+        children = [_fork(head, 0, theirs, calls, RUNS[head["mode"]])]
     for used_end in used:
         os.close(used_end)
-    end, got = _watch(job, ours, children)
+    end, wrote = _watch(head, ours, children[-1], buffers)
     code = 0
     for child in children:  # the one that reports is the last
         os.kill(child, signal.SIGKILL)
@@ -213,40 +225,27 @@ def _serve(
         if (
             end == "exit"
             and code in (-signal.SIGKILL, -signal.SIGXCPU)
-            and 2 * spent > job["seconds"] * job["steps"]
+            and 2 * spent > head["seconds"]
         ):
             end = "time"
     if end == "exit" and code < 0:
         end, code = "signal", -code
-    if tests and b'{"read": true}' not in got[REPORT]:
-        os._exit(1)  # what the assertions did not read would be taken for the next job
-    return {
-        "end": end,
-        "code": code if end in ("exit", "signal") else 0,
-        "output": got[1].decode("utf-8", "replace"),
-        "report": got[REPORT].decode("utf-8", "replace"),
-    }
+    return end, code if end in ("exit", "signal") else 0, wrote
 
 
 def _watch(
-    job: dict[str, Any], ours: dict[int, int], children: list[int]
-) -> tuple[str, dict[int, bytearray]]:
-    """Feed and drain a run until its last child has ended, or has to: how, and what it wrote."""
-    os.set_blocking(ours[0], False)
-    waiting = memoryview(job.get("input", "").encode("utf-8", "surrogatepass"))
-    got = {1: bytearray(), 2: bytearray(), REPORT: bytearray()}
-    exited = os.pidfd_open(children[-1])
+    head: dict[str, Any], ours: dict[int, int], last: int, buffers: dict[int, mmap.mmap]
+) -> tuple[str, dict[int, int]]:
+    """Drain a run until its last child has ended, or has to: how, and how many bytes it wrote to each buffer."""
+    wrote = dict.fromkeys(buffers, 0)
+    exited = os.pidfd_open(last)
     poll = select.poll()
-    names = {ours[number]: number for number in got}
+    names = {ours[number]: number for number in ours}
     for source in (*names, exited):
         poll.register(source, select.POLLIN)
     poll.register(0, 0)  # our own master's death
-    if waiting:
-        poll.register(ours[0], select.POLLOUT)
-    else:
-        os.close(ours.pop(0))
-    end, steps = "", job["steps"] - 1
-    deadline = time.monotonic() + job["wall"]
+    end = ""
+    deadline = time.monotonic() + head["wall"]
     while not end:
         ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
         if not ready:
@@ -254,51 +253,69 @@ def _watch(
         for source, event in ready:
             if source == 0 and event & (select.POLLHUP | select.POLLERR):
                 os._exit(0)  # and the children with us
-            if source == ours.get(0):
-                try:
-                    waiting = waiting[os.write(source, waiting[:65536]) :]
-                except BlockingIOError:
-                    continue
-                except BrokenPipeError:
-                    waiting = waiting[:0]
-                if not waiting:
+            if source in names:
+                number = names[source]
+                at = wrote[number]
+                got = os.readv(source, [memoryview(buffers[number])[at : at + CHUNK]])
+                wrote[number] += got
+                if not got:
                     poll.unregister(source)
-                    os.close(ours.pop(0))
-            elif source in names:
-                part = os.read(source, 65536)
-                got[names[source]] += part
-                if not part:
-                    poll.unregister(source)
-                if names[source] == REPORT and steps and b"\n" in part:
-                    steps -= 1
-                    deadline = time.monotonic() + job["wall"]
-                if sum(map(len, got.values())) > OUTPUT:
+                if sum(wrote.values()) > head["output"]:
                     end = "output"
             elif source == exited and all(where == exited for where, _ in ready):
                 end = "exit"  # and nothing is left to read
+        if time.monotonic() > deadline:
+            end = end or "time"
     for open_end in (*ours.values(), exited):
         os.close(open_end)
-    return end, got
+    return end, wrote
 
 
 # One run, in a fork that never returns.
 
 
-def _fork(job: dict[str, Any], ends: dict[int, int], calls: bytes, run: Callable[[], None]) -> int:
+def _fork(
+    head: dict[str, Any],
+    part: int,
+    ends: dict[int, int],
+    calls: bytes,
+    run: Callable[[dict[str, Any]], None],
+) -> int:
+    """A child that reads its part of the job from the worker's stdin, and runs it."""
     worker = os.getpid()
+    read, ready = os.pipe()
     child = os.fork()
     if child == 0:
-        end_with(worker)
-        _program(job, ends, calls, run)
+        try:
+            end_with(worker)
+            given = json.loads(_bytes_of(io.FileIO(0, closefd=False), head["sizes"][part]))
+            os.write(ready, b"!")
+            _program(head, given, ends, calls, run)
+        finally:
+            os._exit(1)
+    os.close(ready)
+    if os.read(read, 1) != b"!":
+        os._exit(1)  # what it did not read would be taken for the next job
+    os.close(read)
     return child
 
 
 def _program(
-    job: dict[str, Any], ends: dict[int, int], calls: bytes, run: Callable[[], None]
+    head: dict[str, Any],
+    given: dict[str, Any],
+    ends: dict[int, int],
+    calls: bytes,
+    run: Callable[[dict[str, Any]], None],
 ) -> NoReturn:
     write, leave = os.write, os._exit
     code = 1
     try:
+        source = os.memfd_create("stdin")
+        waiting = memoryview(given.pop("input", "").encode("utf-8", "surrogatepass"))
+        while waiting:
+            waiting = waiting[write(source, waiting) :]
+        os.lseek(source, 0, os.SEEK_SET)
+        ends = {0: source, **ends}
         moved = [os.dup2(end, 64 + number) for number, end in ends.items()]
         for number, end in zip(ends, moved, strict=True):
             os.dup2(end, number)
@@ -310,23 +327,31 @@ def _program(
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
         sys.argv = ["program.py"]
+        sys.set_int_max_str_digits(0)  # the limit on CPU time bounds what long integers cost
         random.seed(0)
-        limit(job["seconds"] * job["steps"], job["memory"])
+        limit(head["seconds"], head["memory"])
         if calls:
             filter_calls(calls)
-        run()
+        run(given)
         code = 0
     except SystemExit as leaving:
-        code = 0 if leaving.code in (None, 0) else 1
+        code = 0 if leaving.code is None or leaving.code == 0 else 1
         if code:
-            write(REPORT, _line(error=f"exit status {str(leaving.code)[:100]}"))
+            write(REPORT, _line(error=f"exit status {_words(leaving.code)}"))
     except BaseException as error:
-        write(REPORT, _line(error=f"{type(error).__name__}: {str(error)[:200]}"))
+        write(REPORT, _line(error=f"{type(error).__name__}: {_words(error)}"))
     try:
         sys.stdout.flush()
     except BaseException:
         code = 1
     leave(code)
+
+
+def _words(error: object) -> str:
+    try:
+        return str(error)[:200]
+    except BaseException:  # a program's own __str__ may do anything
+        return "?"
 
 
 def _line(**values: Any) -> bytes:
@@ -370,9 +395,8 @@ def _entry(defined: dict[str, Any], name: str) -> Callable[..., Any]:
 RUNS: dict[str, Callable[[dict[str, Any]], None]] = {"stdin": whole, "call": called}
 
 
-def assertions_host(job: dict[str, Any], assertions: types.ModuleType) -> None:
+def host(job: dict[str, Any], assertions: types.ModuleType) -> None:
     """The program of assertions, in the fork that runs it."""
-    sys.set_int_max_str_digits(0)
     assertions.host(
         lambda: _load(job["code"]),
         io.BufferedReader(io.FileIO(REPORT + 1)),
@@ -380,11 +404,8 @@ def assertions_host(job: dict[str, Any], assertions: types.ModuleType) -> None:
     )
 
 
-def assertions_check(size: int, assertions: types.ModuleType) -> None:
-    """The assertions, in the fork that reads them; the line {"nonce"} when all of them held."""
-    tests = json.loads(_bytes_of(io.FileIO(0), size))
-    os.write(REPORT, _line(read=True))
-    sys.set_int_max_str_digits(0)
+def check(tests: dict[str, Any], assertions: types.ModuleType) -> None:
+    """The assertions, in a fork of their own; the line {"nonce"} when all of them held."""
     assertions.check(
         tests,
         io.FileIO(REPORT + 2, "w"),

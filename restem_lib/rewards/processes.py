@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import LifoQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Died(Exception):
@@ -24,6 +24,7 @@ class Server:
     def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self._start = start
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     @property
     def alive(self) -> bool:
@@ -35,19 +36,21 @@ class Server:
 
     def start(self) -> None:
         """Start the process anew. Raises OSError."""
+        if self._stopped:
+            raise OSError("stopped")
         self.kill()
         self._process = self._start()
 
     def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
         """The answer to a request. Raises TimeoutError after `limit` seconds, Died if the process ended."""
-        return self.exchange(json.dumps(request).encode() + b"\n", limit)
+        return self.exchange(json.dumps(request).encode() + b"\n", limit)[0]
 
     def hear(self, limit: float) -> dict[str, Any]:
         """What the process says unasked, as when it is ready. Raises as `ask` does."""
-        return self.exchange(b"", limit)
+        return self.exchange(b"", limit)[0]
 
-    def exchange(self, request: bytes, limit: float) -> dict[str, Any]:
-        """Send bytes, and the line of JSON that comes back. Raises as `ask` does."""
+    def exchange(self, request: bytes, limit: float) -> tuple[dict[str, Any], bytes]:
+        """Send bytes; the line of JSON that comes back, and the bytes that its "sizes" announce. Raises as ask does."""
         assert self._process is not None
         assert self._process.stdin is not None and self._process.stdout is not None
         end = time.monotonic() + limit
@@ -59,7 +62,8 @@ class Server:
         if waiting:
             poll.register(into, select.POLLOUT)
         answer = bytearray()
-        while not answer.endswith(b"\n"):
+        line, more = -1, 0
+        while line < 0 or len(answer) < line + 1 + more:
             ready = dict(poll.poll(max(0.0, end - time.monotonic()) * 1000))
             if not ready:
                 raise TimeoutError(f"no answer for {limit:g} s")
@@ -68,6 +72,10 @@ class Server:
                 if not part:
                     raise Died(f"exit code {self.kill()}")
                 answer += part
+                if line < 0 and b"\n" in part:
+                    line = answer.index(b"\n")
+                    answered: dict[str, Any] = json.loads(answer[:line])
+                    more = sum(answered.get("sizes", ()))
             elif into in ready:
                 try:
                     waiting = waiting[os.write(into, waiting[: 1 << 16]) :]
@@ -75,8 +83,12 @@ class Server:
                     raise Died(f"exit code {self.kill()}") from error
                 if not waiting:
                     poll.unregister(into)
-        answered: dict[str, Any] = json.loads(answer)
-        return answered
+        return answered, bytes(answer[line + 1 :])
+
+    def stop(self) -> None:
+        """End the process for good."""
+        self._stopped = True
+        self.kill()
 
     def kill(self) -> int | None:
         """End the process and all it started; its exit code, None if there was no process."""
@@ -91,7 +103,13 @@ class Server:
         return process.wait()
 
 
-W = TypeVar("W")
+class Serving(Protocol):
+    """A worker of a pool: what it does is done by a Server."""
+
+    server: Server
+
+
+W = TypeVar("W", bound=Serving)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -101,6 +119,7 @@ class Pool(Generic[W]):
 
     def __init__(self, workers: Sequence[W], name: str) -> None:
         self.workers = list(workers)
+        self.closed = False
         self._idle: LifoQueue[W] = LifoQueue()
         for worker in workers:
             self._idle.put(worker)
@@ -116,9 +135,15 @@ class Pool(Generic[W]):
             finally:
                 self._idle.put(worker)
 
-        return list(self._threads.map(one, items))
+        try:
+            return list(self._threads.map(one, items))
+        except BaseException:  # Ctrl-C above all: nobody waits for what the others still have to do
+            self.close()
+            raise
 
-    def close(self) -> list[W]:
-        """Stop taking work; the workers, to be ended."""
-        self._threads.shutdown(cancel_futures=True)
-        return self.workers
+    def close(self) -> None:
+        """End the workers, and with them what they do; the pool is of no more use."""
+        self.closed = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in self.workers:
+            worker.server.stop()

@@ -13,7 +13,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -21,7 +21,7 @@ from restem_lib.rewards import Graded, Grader, sandbox
 from restem_lib.rewards.sandbox import Job, Ran
 
 GRADER = "programs-1"
-ASSERTS_SECONDS = 3 * sandbox.SECONDS
+ASSERTS_SECONDS = 5 * sandbox.SECONDS
 """CPU seconds for assertions, which are several tests in one."""
 KINDS = ("stdin", "call", "asserts")
 
@@ -79,7 +79,7 @@ class Tests:
     @classmethod
     def from_json(cls, text: str) -> Tests:
         """The inverse of to_json. Raises ValueError for anything else."""
-        found = _value(text)
+        found = value_of(text)
         names = {field.name for field in fields(cls)}
         if not isinstance(found, dict) or not found.keys() <= names or "kind" not in found:
             raise ValueError(f"tests are an object with 'kind' and some of {sorted(names)}")
@@ -93,7 +93,8 @@ class Tests:
         )
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """JSON, with integers of thousands of digits as text. Raises ValueError."""
     # Integers of thousands of digits stay text: Python refuses to read them, and they compare as well so.
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 4000 else digits)
 
@@ -150,7 +151,11 @@ def _same_token(expected: str, got: str) -> bool:
 
 
 def _near(expected: float, got: float) -> bool:
-    return math.isfinite(got) and abs(expected - got) <= TOLERANCE * max(1.0, abs(expected))
+    return (
+        math.isfinite(expected)
+        and math.isfinite(got)
+        and abs(expected - got) <= TOLERANCE * max(1.0, abs(expected))
+    )
 
 
 def same_value(expected: Any, got: Any) -> bool:
@@ -199,6 +204,8 @@ def same_text_apps(expected: str, got: str) -> bool:
     close = [len(x) == len(y) and all(map(_all_close, x, y)) for x, y in zip(a, b, strict=False)]
     if len(a) == len(b) and all(close):
         return True
+    if not all(math.isfinite(x) for line in a for x in line):
+        return False
     return _as_sets([[round(x, 3) for x in line] for line in a]) == _as_sets(
         [[round(x, 3) for x in line] for line in b]
     )
@@ -209,6 +216,8 @@ def _as_sets(lines: Sequence[Sequence[Any]]) -> set[frozenset[Any]]:
 
 
 def _all_close(expected: float, got: float) -> bool:
+    if not math.isfinite(expected):
+        return False
     return abs(expected - got) <= 1e-8 + 1e-5 * abs(expected)  # numpy's defaults, used by APPS
 
 
@@ -289,25 +298,27 @@ def _judge(
     return Outcome(Graded(failed[0], code, where + failed[1]), passed, total)
 
 
-_Verdicts = Any  # an iterator of (verdict, why), one a test, made as it is asked for
+_Verdicts = Iterator[
+    tuple[str, str]
+]  # verdict and why of each test, which runs when it is asked for
 
 
 def _whole(run: Callable[[Job], Ran], tests: Tests, code: str, lenient: bool) -> _Verdicts:
     same = same_text_apps if lenient else same_text
     for given, expected in zip(tests.inputs, tests.outputs, strict=True):
-        ran = run(Job("stdin", code, given))
+        ran = run(Job("stdin", code, given, output=sandbox.OUTPUT + 2 * len(expected)))
         yield _ended(ran) or _compared(same(expected, ran.output), ran.output)
 
 
 def _called(run: Callable[[Job], Ran], tests: Tests, code: str, lenient: bool) -> _Verdicts:
     same = same_value_apps if lenient else same_value
-    ran = run(Job("call", code, entry=tests.entry, arguments=tests.inputs))
-    for number, expected in enumerate(tests.outputs):
-        if number >= len(ran.values) or not ran.values[number]:
+    for arguments, expected in zip(tests.inputs, tests.outputs, strict=True):
+        ran = run(Job("call", code, entry=tests.entry, arguments=(arguments,)))
+        if _ended(ran) or not ran.values or not ran.values[0]:
             yield _ended(ran) or ("error", "no value returned")
             continue
         try:
-            yield _compared(same(expected, _value(ran.values[number])), ran.values[number])
+            yield _compared(same(expected, value_of(ran.values[0])), ran.values[0])
         except (ValueError, RecursionError):
             yield "wrong", "returned what cannot be read"
 

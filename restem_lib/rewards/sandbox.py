@@ -43,6 +43,7 @@ SECONDS = 4
 """CPU seconds of one test. The wall clock allows twice that and one more."""
 MEMORY = 512 * 1024**2
 """Address space of one run in bytes."""
+OUTPUT = 1_000_000
 RECYCLED_AFTER = 500
 """Jobs after which a worker is replaced."""
 NOBODY = 65534
@@ -68,6 +69,8 @@ class Job(NamedTuple):
     asserts: str = ""
     seconds: int = SECONDS
     memory: int = MEMORY
+    output: int = OUTPUT
+    """Bytes that it may write, at most jail.LARGEST."""
 
 
 class Ran(NamedTuple):
@@ -238,22 +241,22 @@ class _Worker:
 
     def _ask(self, job: Job) -> Ran:
         nonce = secrets.token_hex(16)
-        steps = max(1, len(job.arguments))
-        wall = 2 * job.seconds + 1
-        run = {"mode": job.mode, "code": job.code, "steps": steps, "wall": wall}
-        run |= {"seconds": job.seconds, "memory": job.memory, "input": job.input}
+        run: dict[str, Any] = {"code": job.code, "input": job.input}
         run |= {"entry": job.entry, "arguments": job.arguments} if job.mode == "call" else {}
         tests = {"setup": job.setup, "asserts": job.asserts, "entry": job.entry, "nonce": nonce}
-        parts = [json.dumps(run).encode()]
-        parts.append(json.dumps(tests).encode() if job.mode == "asserts" else b"")
-        head = " ".join(str(len(part)) for part in parts).encode() + b"\n"
-        return _ran(self.server.exchange(head + b"".join(parts), wall * steps + 10), nonce)
+        parts = [run, tests] if job.mode == "asserts" else [run]
+        sent = [json.dumps(part).encode() for part in parts]
+        wall = 2 * job.seconds + 1
+        head = {"mode": job.mode, "seconds": job.seconds, "wall": wall, "memory": job.memory}
+        head |= {"output": min(job.output, jail.LARGEST), "sizes": [len(part) for part in sent]}
+        request = b"".join([json.dumps(head).encode() + b"\n", *sent])
+        return _ran(*self.server.exchange(request, wall + 10), nonce)
 
     def _begin(self) -> None:
         self.jobs = 0
         self.server.start()
         settings = json.dumps(_settings(self.level)).encode() + b"\n"
-        ready = self.server.exchange(settings, START_LIMIT)
+        ready, _ = self.server.exchange(settings, START_LIMIT)
         if not ready["ready"]:
             self.close()
             raise OSError(ready["why"])
@@ -262,25 +265,33 @@ class _Worker:
         self.server.kill()
 
 
-def _ran(reply: dict[str, Any], nonce: str) -> Ran:
+def _ran(reply: dict[str, Any], raw: bytes, nonce: str) -> Ran:
     """A worker's reply, believing of the report only what a program could as well have returned."""
     values: list[str] = []
     error, passed, proof = "", False, json.dumps({"nonce": nonce})
-    for line in reply["report"].splitlines():
+    output, report = (
+        part.decode("utf-8", "replace")
+        for part in (raw[: reply["sizes"][0]], raw[reply["sizes"][0] :])
+    )
+    for line in report.splitlines():
         if line.startswith('{"value": ') and line.endswith("}"):
             values.append(line[len('{"value": ') : -1])
-        elif line.startswith('{"error": '):
-            error = _printable(line[len('{"error": ') : -1])
+        elif line.startswith('{"error": ') and len(line) < 4000:
+            error = _printable(line)
             values.append("")
         passed = passed or line == proof
     end, code = reply["end"], reply["code"]
     if not error and end == "exit" and code:
         error = f"exit status {code}"
-    return Ran(end, code, reply["output"], tuple(values), passed, error)
+    return Ran(end, code, output, tuple(values), passed, error)
 
 
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:240].strip('"')
+def _printable(line: str) -> str:
+    try:
+        text = str(json.loads(line)["error"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        text = "an error that cannot be read"
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:240]
 
 
 # Which level works here.
@@ -376,7 +387,7 @@ def each(work: Callable[[Callable[[Job], Ran], T], R], items: Sequence[T], level
     ['cba\\n']
     """
     with _lock:
-        if level not in _pools:
+        if level not in _pools or _pools[level].closed:
             _pools[level] = Pool([_Worker(level) for _ in range(os.cpu_count() or 1)], "sandbox")
         pool = _pools[level]
     try:
@@ -392,8 +403,7 @@ def close() -> None:
         pools = list(_pools.values())
         _pools.clear()
     for pool in pools:
-        for worker in pool.close():
-            worker.close()
+        pool.close()
 
 
 def _forget() -> None:
