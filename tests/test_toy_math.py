@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from restem_lib.rewards import answers
 from restem_lib.tasks import toy_math
 from restem_lib.tasks.toy_math import Move, normal_form, solve, split_of, story
 
@@ -131,7 +132,6 @@ def test_styles_say_what_they_claim(style: str) -> None:
 
 
 def test_the_extractor_finds_the_answer_of_every_style() -> None:
-    answers = pytest.importorskip("restem_lib.rewards.answers")
     rng = Random(4)
     for _ in range(100):
         told = story(rng)

@@ -61,7 +61,7 @@ def short_fraction(gold: str) -> list[str]:
 
 
 def long_fraction(gold: str) -> list[str]:
-    return [FRACTION.sub(lambda match: r"\frac{%s}{%s}" % sides(match), gold)]  # noqa: UP031
+    return [FRACTION.sub(lambda match: "\\frac{{{}}}{{{}}}".format(*sides(match)), gold)]
 
 
 def fraction_sign(gold: str) -> list[str]:

@@ -168,7 +168,8 @@ def cut_off(gold: str) -> list[str]:
 
 
 def scale_word(gold: str) -> list[str]:
-    if _bare(gold) is None or number(gold) is None or number(gold).value == 0:  # type: ignore[union-attr]
+    read = number(gold)
+    if _bare(gold) is None or read is None or read.value == 0:
         return []
     return [
         f"{gold}\\text{{ thousand}}",

@@ -144,7 +144,7 @@ def host(load: Callable[[], dict[str, Any]], requests: IO[bytes], replies: IO[by
             if what == "value":
                 reply = encode(defined[target], keep)
             elif what == "call":
-                reply = encode(_named(defined, target)(*arguments[0], **arguments[1]), refuse)
+                reply = encode(named(defined, target)(*arguments[0], **arguments[1]), refuse)
             elif what == "make":
                 reply = keep(defined[target](*arguments[0], **arguments[1]))
             elif what == "set":
@@ -160,7 +160,8 @@ def host(load: Callable[[], dict[str, Any]], requests: IO[bytes], replies: IO[by
             send(replies, ["error", _text(error)])
 
 
-def _named(defined: dict[str, Any], name: str) -> Callable[..., Any]:
+def named(defined: dict[str, Any], name: str) -> Callable[..., Any]:
+    """The function of a name, or the method of a class Solution. Raises NameError."""
     if name in defined:
         return defined[name]
     if "Solution" in defined:

@@ -210,8 +210,10 @@ def _serve(
         children = [_fork(head, 0, program, calls, lambda job: host(job, assertions))]
         checker = {**theirs, REPORT + 1: tell[0], REPORT + 2: ask[1]}
         children.append(_fork(head, 1, checker, calls, lambda tests: check(tests, assertions)))
+    elif head["mode"] == "call":
+        children = [_fork(head, 0, theirs, calls, lambda job: called(job, assertions))]
     else:
-        children = [_fork(head, 0, theirs, calls, RUNS[head["mode"]])]
+        children = [_fork(head, 0, theirs, calls, whole)]
     for used_end in used:
         os.close(used_end)
     end, wrote = _watch(head, ours, children[-1], buffers)
@@ -370,10 +372,10 @@ def whole(job: dict[str, Any]) -> None:
     _load(job["code"])
 
 
-def called(job: dict[str, Any]) -> None:
+def called(job: dict[str, Any], assertions: types.ModuleType) -> None:
     """A function called with each list of arguments; a line {"value"} for each result."""
     write = os.write
-    function = _entry(_load(job["code"]), job["entry"])
+    function = assertions.named(_load(job["code"]), job["entry"])
     for arguments in job["arguments"]:
         value = function(*arguments)
         try:
@@ -382,17 +384,6 @@ def called(job: dict[str, Any]) -> None:
             line = _line(error=f"returned what JSON cannot hold: {error}")
         while line:
             line = line[write(REPORT, line) :]
-
-
-def _entry(defined: dict[str, Any], name: str) -> Callable[..., Any]:
-    if name in defined:
-        return defined[name]
-    if "Solution" in defined:
-        return getattr(defined["Solution"](), name)
-    raise NameError(f"the program does not define {name}")
-
-
-RUNS: dict[str, Callable[[dict[str, Any]], None]] = {"stdin": whole, "call": called}
 
 
 def host(job: dict[str, Any], assertions: types.ModuleType) -> None:

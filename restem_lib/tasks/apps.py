@@ -7,7 +7,6 @@ verify-apps` finds those one of whose human solutions passes them, for `<data_di
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Any
 
 from restem_lib.records import Problem
 from restem_lib.rewards import Graded
-from restem_lib.rewards.programs import Tests
+from restem_lib.rewards.programs import Tests, value_of
 from restem_lib.tasks import Task
 from restem_lib.tasks.local import TaskError, data_folder, hub_file, mixed, read_rows
 
@@ -242,8 +241,7 @@ def _text(value: Any) -> Any:
 
 
 def _json(text: str | None) -> Any:
-    # As in rewards/programs.py integers of thousands of digits stay text: Python refuses to read them.
     try:
-        return json.loads(text or "", parse_int=lambda n: int(n) if len(n) < 4000 else n)
+        return value_of(text or "")
     except ValueError:
         return None
