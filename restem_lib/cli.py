@@ -91,6 +91,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--patience", type=int, default=Common.patience)
     train.add_argument(
+        "--lora-rank",
+        type=int,
+        default=Common.lora_rank,
+        help="train adapters of this rank and merge them at the end; 0: full fine-tuning",
+    )
+    train.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="less memory, a third more time in the M-step",
+    )
+    train.add_argument(
+        "--compile",
+        choices=("auto", "always", "never"),
+        default=Common.compile,
+        help="the M-step under torch.compile; auto: where it is long enough to pay",
+    )
+    train.add_argument(
         "--cap", type=int, default=Common.cap, help="kept samples a problem at most; 0: no cap"
     )
     train.add_argument(
@@ -244,6 +261,18 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=Common.rows,
         help="samples worked on at a time: fewer need less memory",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "vllm"),
+        default="torch",
+        help="vllm: for GPUs, installed apart",
+    )
+    parser.add_argument(
+        "--memory-share",
+        type=float,
+        default=Common.memory_share,
+        help="share of a GPU's memory that vLLM may take",
     )
     parser.add_argument(
         "--problem-block", type=int, default=Common.problem_block, help="problems a shard"

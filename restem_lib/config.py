@@ -60,11 +60,21 @@ class Common:
     """Epochs between candidates for the M-step's stopping rule."""
     patience: int = 1
     """Candidates without improvement of the validation reward before the M-step stops."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters (with peft), which are merged into the base at the end; 0: full fine-tuning."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, a third more time."""
+    compile: str = "auto"
+    """M-steps under torch.compile: "auto" (where they are long enough and a compiler is there), "always", "never"."""
     engine: str = "torch"
+    """What draws samples: "torch", or "vllm", which is for GPUs and installed apart. Validation within an M-step is
+    always by torch."""
     dtype: str = "auto"
     """"float32", "bfloat16", or "auto": bfloat16 where the hardware is quick at it."""
     rows: int = 256
     """Samples the engine works on at a time."""
+    memory_share: float = 0.9
+    """Share of a GPU's memory that vLLM may take."""
     problem_block: int = 64
     """Problems a shard: with sample_block the unit of work, of resume and of seeds."""
     sample_block: int = 16
@@ -82,9 +92,10 @@ class Common:
                 raise ConfigError(f"{field.name} is {value}; it must be a finite number")
         _choice(self, "keep", ("correct", "random"))
         _choice(self, "start", ("base", "last"))
-        _choice(self, "engine", ("torch",))
+        _choice(self, "engine", ("torch", "vllm"))
         _choice(self, "dtype", ("auto", "float32", "bfloat16"))
-        for name in ("val_problems", "test_problems", "top_k", "cap", "temperature"):
+        _choice(self, "compile", ("auto", "always", "never"))
+        for name in ("val_problems", "test_problems", "top_k", "cap", "temperature", "lora_rank"):
             _at_least(self, name, 0)
         for name in (
             "max_new_tokens",
@@ -99,6 +110,10 @@ class Common:
         for name in ("learning_rate", "max_epochs", "eval_every"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 < self.memory_share <= 1:
+            raise ConfigError(
+                f"memory_share is {self.memory_share}; it is a share of a GPU's memory, above 0 and up to 1"
+            )
         if not 0 <= self.warmup < 1:
             raise ConfigError(
                 f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1"

@@ -75,7 +75,7 @@ def examine() -> dict[str, Any]:
         "vllm": _row(
             find_spec("vllm") is not None,
             version("vllm"),
-            "pip install vllm; not used yet: the torch engine runs everything",
+            "pip install 'restem-lib[vllm]' in an environment of its own; the torch engine does without",
         ),
         "ray": _row(
             find_spec("ray") is not None,

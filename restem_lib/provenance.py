@@ -14,7 +14,16 @@ from typing import Any
 import restem_lib
 from restem_lib.config import PROJECT
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pyarrow", "math-verify")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "vllm",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "math-verify",
+)
 
 
 @cache

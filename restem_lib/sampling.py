@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from restem_lib.config import Common
 from restem_lib.engines import Sampling
-from restem_lib.executors import run_stage
+from restem_lib.executors import in_own_process, run_stage
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype
 from restem_lib.records import Problem, Sample
 from restem_lib.store import Shards, Stage, digest, seed_for, write_records
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tqdm import tqdm
+
+    from restem_lib.engines.torch_engine import TorchEngine
+    from restem_lib.engines.vllm_engine import VllmEngine
 
 SAMPLE_VERSION = 1
 
@@ -76,7 +79,9 @@ def draw_samples(
         missing = set(stage.missing(unit.name for unit in units))
         todo = [unit for unit in units if unit.name in missing]
         if todo:
-            run_stage(_draw, model, todo, sampling, stage, config, f"sampling {stream}")
+            # vLLM gives memory and threads back only when its process ends, on a CPU too.
+            run = in_own_process if config.engine == "vllm" else run_stage
+            run(_draw, model, todo, sampling, stage, config, f"sampling {stream}")
     return Shards(stage, tuple(unit.name for unit in units))
 
 
@@ -106,14 +111,21 @@ def _units(
             )
 
 
+def _engine(model: Path, config: Common) -> TorchEngine | VllmEngine:
+    dtype = pick_dtype(config.dtype)
+    if config.engine == "vllm":
+        from restem_lib.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(model, dtype, config.rows, config.memory_share)
+    from restem_lib.engines.torch_engine import TorchEngine
+
+    return TorchEngine(load_model(model, dtype), load_tokenizer(model), config.rows)
+
+
 def _draw(
     model: Path, units: list[Unit], sampling: Sampling, stage: Stage, config: Common, label: str
 ) -> None:
-    from restem_lib.engines.torch_engine import TorchEngine
-
-    engine = TorchEngine(
-        load_model(model, pick_dtype(config.dtype)), load_tokenizer(model), rows=config.rows
-    )
+    engine = _engine(model, config)
     for prompts in {
         unit.prompts for unit in units
     }:  # the last block's long prompt is no news for hours later

@@ -15,12 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from restem_lib import UserError
+from restem_lib.batching import batches, tokens
 from restem_lib.config import Common
 from restem_lib.engines import PromptError, Sampling
 from restem_lib.executors import run_stage
+from restem_lib.learner import Learner, NotCompiled, check_lora, compiles
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype, save_model
 from restem_lib.records import Candidate, Pair, Problem, Sample
 from restem_lib.rewards import grader
@@ -42,16 +43,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-TUNE_VERSION = 1
-CLIP = 1.0
+TUNE_VERSION = 2
 CHECKSUMS = "checksums.json"
-EAGER_LENGTH = 256
-"""Up to this many tokens a CPU trains with attention as plain matrix products: the fused kernel's backward pass is
-slow there, and the memory that it saves is small."""
-
-
-class Diverged(UserError):
-    """The training loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +59,40 @@ class Tuned:
 def fine_tune(
     base: Path, pairs: Shards, task: Task, validation: Sequence[Problem], seed: int, config: Common
 ) -> Tuned:
-    """Fine-tune `base` on pairs and keep the candidate with the best reward on the validation problems."""
+    """Fine-tune `base` on pairs and keep the candidate with the best reward on the validation problems.
+
+    Compiled where that pays and works. The result then differs in rounding, so it is a stage of its own.
+    """
+    check_lora(config.lora_rank)
+    characters = sum(len(pair.prompt + pair.completion) for pair in pairs.records(Pair))
+    if compiles(base, characters * config.max_epochs, config.compile):
+        try:
+            return _tuned(base, pairs, task, validation, seed, config, compiled=True)
+        except NotCompiled as error:
+            print(f"note: the M-step is not compiled ({error})", flush=True)
+    return _tuned(base, pairs, task, validation, seed, config, compiled=False)
+
+
+def _tuned(
+    base: Path,
+    pairs: Shards,
+    task: Task,
+    validation: Sequence[Problem],
+    seed: int,
+    config: Common,
+    *,
+    compiled: bool,
+) -> Tuned:
     settings = {
         "base": identity(base),
         "pairs": pairs.ref,
         "validation": [name for name, _ in problem_blocks(task, validation, config.problem_block)],
         "stop": list(task.stop),
         "grader": [grader(task.grader, config.unsafe_programs).name, SCORE_VERSION],
-        "engine": [config.engine, SAMPLE_VERSION],
+        "engine": ["torch", SAMPLE_VERSION],
         "seed": seed,
         "dtype": str(pick_dtype(config.dtype)),
+        "compiled": compiled,
         **{
             name: getattr(config, name)
             for name in (
@@ -86,6 +103,8 @@ def fine_tune(
                 "warmup",
                 "eval_every",
                 "patience",
+                "lora_rank",
+                "gradient_checkpointing",
                 "max_new_tokens",
                 "rows",
             )
@@ -94,52 +113,11 @@ def fine_tune(
     stage = Stage(config.runs_dir, "tune", TUNE_VERSION, settings)
     with stage.work():
         if not stage.has_folder("model") or stage.missing(["history.parquet"]):
-            run_stage(_train, base, pairs, task, tuple(validation), seed, config, stage)
+            run_stage(_train, base, pairs, task, tuple(validation), seed, config, compiled, stage)
         for folder in _checkpoints(stage.folder):  # here, so that a kill cannot leave them for ever
             shutil.rmtree(folder)
     history = Shards(stage, ("history.parquet",))
     return Tuned(stage.read_folder("model"), tuple(history.records(Candidate)), history.seconds())
-
-
-class Example(NamedTuple):
-    """A pair as token ids: no loss on the prompt, loss on the target, which ends in the end-of-sequence token."""
-
-    prompt: list[int]
-    target: list[int]
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt) + len(self.target)
-
-
-def tokens(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> Example:
-    """Token ids of a pair. The prompt's are exactly those that the model saw when it was sampled."""
-    prompt: list[int] = tokenizer(pair.prompt)["input_ids"]
-    whole: list[int] = tokenizer(pair.prompt + pair.completion)["input_ids"]
-    if whole[: len(prompt)] == prompt:
-        target = whole[len(prompt) :]
-    else:  # a token spans the boundary, which sampling can never produce
-        target = tokenizer(pair.completion, add_special_tokens=False)["input_ids"]
-    if target and target[-1] == tokenizer.eos_token_id:  # some tokenizers end every text themselves
-        target = target[:-1]
-    return Example(prompt, [*target, tokenizer.eos_token_id])
-
-
-def batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """An epoch's batches of example numbers: each example once, neighbours in length together, in random order.
-
-    Examples are shuffled, sorted by length within groups of 16 batches, cut, and the batches shuffled again: little
-    padding, yet no two epochs alike. A function of its arguments, so a resumed run continues the same order.
-    """
-    import numpy as np
-
-    rng = np.random.default_rng(seed_for(seed, "batches", epoch))
-    order = rng.permutation(len(lengths)).tolist()
-    cut = []
-    for start in range(0, len(order), 16 * size):
-        group = sorted(order[start : start + 16 * size], key=lambda i: lengths[i])
-        cut += [group[i : i + size] for i in range(0, len(group), size)]
-    return [cut[i] for i in rng.permutation(len(cut))]
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
@@ -152,37 +130,6 @@ def schedule(step: int, total: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return (total - step) / (total - rising)
-
-
-def completion_loss(model: PreTrainedModel, examples: Sequence[Example], pad: int) -> torch.Tensor:
-    """Sum over the examples of the negative log-likelihood of their target tokens (paper, equations 1 and 3).
-
-    Rows are padded on the left, so that all targets end together and logits are computed for them alone.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    longest = max(example.length for example in examples)
-    tail = max(len(example.target) for example in examples)
-    ids = torch.full((len(examples), longest), pad)
-    mask = torch.zeros((len(examples), longest), dtype=torch.long)
-    labels = torch.full((len(examples), tail), -100)
-    for row, example in enumerate(examples):
-        ids[row, longest - example.length :] = torch.tensor(example.prompt + example.target)
-        mask[row, longest - example.length :] = 1
-        labels[row, tail - len(example.target) :] = torch.tensor(example.target)
-    ids, mask, labels = ids.to(model.device), mask.to(model.device), labels.to(model.device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        use_cache=False,
-        logits_to_keep=tail + 1,
-    ).logits[:, :-1]
-    return cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum"
-    )
 
 
 @dataclass
@@ -214,19 +161,15 @@ def _train(
     validation: tuple[Problem, ...],
     seed: int,
     config: Common,
+    compiled: bool,
     stage: Stage,
 ) -> None:
     import torch
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
     from safetensors.torch import load_file
 
     began = time.monotonic()
     # It warns at every checkpoint that tied weights are stored once, which is what we want.
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-    dtype = pick_dtype(config.dtype)
-    AcceleratorState._reset_state()  # else a second M-step of a notebook could not have another precision
-    accelerator = Accelerator(mixed_precision="bf16" if dtype is torch.bfloat16 else "no")
     tokenizer = load_tokenizer(base)
     examples = [tokens(pair, tokenizer) for pair in pairs.records(Pair)]
     lengths = [example.length for example in examples]
@@ -234,12 +177,9 @@ def _train(
     total = max(1, round(config.max_epochs * epoch_steps))
     every = max(1, round(config.eval_every * epoch_steps))
 
-    plain = load_model(base, torch.float32)  # master weights; autocast gives the speed
-    _check_lengths(lengths, plain.config)
-    if plain.device.type == "cpu" and max(lengths) <= EAGER_LENGTH:
-        plain.set_attn_implementation("eager")
-    model, optimizer = accelerator.prepare(plain.train(), _optimizer(plain, config))
-    probe = load_model(base, dtype)  # a candidate as it would be saved
+    probe = load_model(base, pick_dtype(config.dtype))  # a candidate as it would be saved
+    _check_lengths(lengths, probe.config)
+    learner = Learner(base, max(lengths), tokenizer.pad_token_id, seed, config, compiled)
 
     def judge(state: Progress) -> None:
         loss = state.loss / state.target_tokens if state.target_tokens else math.nan
@@ -255,7 +195,7 @@ def _train(
         best = _copy(probe)
     else:
         state = _read_progress(checkpoint)
-        accelerator.load_state(str(checkpoint))
+        learner.accelerator.load_state(str(checkpoint))
         best = load_file(checkpoint / "best.safetensors")
     earlier = state.seconds
     plan: list[list[int]] = []
@@ -267,31 +207,27 @@ def _train(
             if place == 0 or not plan:
                 plan = batches(lengths, config.batch_size, seed, epoch)
             batch = [examples[i] for i in plan[place]]
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * schedule(state.step, total, config.warmup)
-            torch.manual_seed(
-                seed_for(seed, "dropout", state.step)
-            )  # a resumed run drops the same units
-            state.loss += _step(
-                model, optimizer, accelerator, batch, tokenizer.pad_token_id, config
-            )
+            rate = config.learning_rate * schedule(state.step, total, config.warmup)
+            # A resumed run drops the same units.
+            torch.manual_seed(seed_for(seed, "dropout", state.step))
+            state.loss += learner.step(batch, rate)
             state.target_tokens += sum(len(example.target) for example in batch)
             state.step += 1
             bar.update()
             if state.step % every == 0 or state.step == total:
-                probe.load_state_dict(accelerator.unwrap_model(model).state_dict())
+                probe.load_state_dict(learner.weights())
                 judge(state)
                 if state.waited == 0:
                     best = _copy(probe)
                 state.seconds = earlier + time.monotonic() - began
-                _checkpoint(stage.folder, accelerator, state, best)
+                _checkpoint(stage.folder, learner.accelerator, state, best)
                 bar.set_postfix(validation=f"{state.history[-1].reward:.3f}")
 
     probe.load_state_dict(best)
     history = [replace(c, best=int(i == state.best)) for i, c in enumerate(state.history)]
     stage.write_folder("model", lambda folder: save_model(probe, tokenizer, folder), 0.0)
     write_records(stage, "history.parquet", history, Candidate, earlier + time.monotonic() - began)
-    accelerator.free_memory()
+    learner.accelerator.free_memory()
 
 
 def _check_lengths(lengths: Sequence[int], model: PreTrainedConfig) -> None:
@@ -301,40 +237,6 @@ def _check_lengths(lengths: Sequence[int], model: PreTrainedConfig) -> None:
             f"a training pair has {max(lengths)} tokens, prompt and completion together, but the model has {positions} "
             "positions; lower max_new_tokens or drop the long problems"
         )
-
-
-def _optimizer(model: PreTrainedModel, config: Common) -> torch.optim.Optimizer:
-    import torch
-
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
-
-
-def _step(
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    batch: Sequence[Example],
-    pad: int,
-    config: Common,
-) -> float:
-    """One optimiser step; the summed loss of the batch. Its mean is over all target tokens, however it is split."""
-    count = sum(len(example.target) for example in batch)
-    summed = 0.0
-    for start in range(0, len(batch), config.micro_batch_size):
-        loss = completion_loss(model, batch[start : start + config.micro_batch_size], pad)
-        accelerator.backward(loss / count)
-        summed += loss.item()
-    if not math.isfinite(summed):
-        raise Diverged(
-            f"the training loss is {summed}: the M-step diverged. Lower learning_rate (now {config.learning_rate})"
-        )
-    accelerator.clip_grad_norm_(model.parameters(), CLIP)
-    optimizer.step()
-    optimizer.zero_grad()
-    return summed
 
 
 def _reward(
@@ -349,6 +251,7 @@ def _reward(
     greedy = Sampling(
         temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=config.max_new_tokens, stop=task.stop
     )
+    # Whatever draws the samples: the weights are here, and change between two looks.
     engine = TorchEngine(model, tokenizer, rows=config.rows)
     drawn = engine.generate([task.prompt(problem) for problem in validation], 1, greedy, seed=0)
     samples = [

@@ -26,6 +26,8 @@ ORDER = [
     "sampling",
     "scoring",
     "filtering",
+    "batching",
+    "learner",
     "sft",
     "statistics",
     "evaluation",

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from restem_lib.cli import main
+from restem_lib.engines import EngineError
+from restem_lib.engines.vllm_engine import VllmEngine
 from restem_lib.models import ModelError, load_model
 
 RESTEM = [sys.executable, "-m", "restem_lib.cli"]
@@ -46,6 +48,14 @@ def test_help_is_quick_and_names_every_command() -> None:
         assert f"\n    {name} " in done.stdout
 
 
+def test_an_engine_that_is_not_installed_says_how_to_get_it(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(EngineError, match=r"needs vLLM .* pip install 'restem-lib\[vllm\]'"):
+        VllmEngine(tiny, torch.float32)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -58,6 +68,7 @@ def test_help_is_quick_and_names_every_command() -> None:
         (["--test-problems", "100000"], "test problems"),
         (["--samples", "0"], "samples is 0"),
         (["--learning-rate", "-1"], "learning_rate is -1.0"),
+        (["--memory-share", "0"], "memory_share is 0.0"),
         (["--out", "/proc/none"], "cannot write /proc/none"),
     ],
 )

@@ -94,6 +94,9 @@ def test_a_wrong_type_is_named(key: str, value: object) -> None:
         ("models", []),
         ("cap", -1),
         ("dtype", "fp8"),
+        ("engine", "jax"),
+        ("memory_share", 0.0),
+        ("memory_share", 1.5),
     ],
 )
 def test_an_impossible_value_is_named(key: str, value: object) -> None:

