@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--save", action="store_true", help="keep it in benchmarks/results/")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--rows", type=int, default=512, help="rows of our engine")
+    parser.add_argument("--rows", type=int, default=1024, help="rows of our engine")
     parser.add_argument("--problems", type=int, default=PROBLEMS)
     options = parser.parse_args()
     if options.vllm and find_spec("vllm") is None:

@@ -71,7 +71,7 @@ class Common:
     always by torch."""
     dtype: str = "auto"
     """"float32", "bfloat16", or "auto": bfloat16 where the hardware is quick at it."""
-    rows: int = 256
+    rows: int = 512
     """Samples the engine works on at a time."""
     memory_share: float = 0.9
     """Share of a GPU's memory that vLLM may take."""

@@ -26,7 +26,7 @@ from restem_lib.engines.rows import States, Waiting
 
 REFILL = 0.25
 """Share of the rows that must be free before a new cohort begins: smaller cohorts would be many."""
-ROOM = 64
+ROOM = 32
 """Places for new keys that a cohort begins with; doubled whenever they are full."""
 NARROW = 16
 """Fewer keys than this, and the products of small matrices take a slow path: zeros make up for it."""
@@ -214,7 +214,7 @@ class Cohort:
         if self.native:
             seen = self._first(block.window), self.length - self.common
             done = native.attend(
-                *(queries, (keys, values), self.prompts[i], (self.prompt, *seen)),
+                *(queries, block.scale, (keys, values), self.prompts[i], (self.prompt, *seen)),
                 *(self.own[i], begin, self.step),
             )
         else:

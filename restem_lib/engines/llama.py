@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm
 from transformers import PreTrainedModel
 
+from restem_lib.engines import native
+
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
 """Values of `model_type` whose layers are built as `Block` reads them."""
 STEADY = ("default", "linear", "llama3", "yarn")
@@ -97,11 +99,12 @@ class Block:
         # Only Gemma 3 has positions of several kinds, and its rotary embedding asks which.
         several = hasattr(attention, "is_sliding")
         self.rope: str | None = attention.layer_type if several else None
+        self.silu = getattr(attention.config, "hidden_act", "") == "silu"
         self.qkv = _fuse(attention.q_proj, attention.k_proj, attention.v_proj)
         self.gate_up = _fuse(mlp.gate_proj, mlp.up_proj)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [N, kv heads, group, size], scaled and turned, keys and values [N, kv heads, size]."""
+        """Queries [N, kv heads, group, size] and keys, both turned, and values [N, kv heads, size]."""
         qkv = linear(_norm(x, self.layer.input_layernorm), *self.qkv)
         qkv = qkv.view(len(x), self.heads + 2 * self.kv_heads, self.size)
         turned, values = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
@@ -109,13 +112,11 @@ class Block:
             queries, keys = turned.split([self.heads, self.kv_heads], 1)
             norms = self.attention.q_norm, self.attention.k_norm
             turned = torch.cat([_norm(queries, norms[0]), _norm(keys, norms[1])], 1)
-        first, second = turned.chunk(2, -1)
-        crossed = first * sin
-        first.mul_(cos).addcmul_(second, sin, value=-1)
-        second.mul_(cos).add_(crossed)
+            _turn(turned, turned.shape[1], cos, sin)
+        else:
+            _turn(qkv, turned.shape[1], cos, sin)
         queries, keys = turned.split([self.heads, self.kv_heads], 1)
-        queries = (queries * self.scale).view(len(x), self.kv_heads, -1, self.size)
-        return queries, keys, values
+        return queries.unflatten(1, (self.kv_heads, -1)), keys, values
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The block's output [N, width] from its input and what attention gave."""
@@ -124,8 +125,12 @@ class Block:
         out = self.attention.o_proj(attended)
         x = x + (_norm(out, layer.post_attention_layernorm) if sandwiched else out)
         norm = layer.pre_feedforward_layernorm if sandwiched else layer.post_attention_layernorm
-        gate, up = linear(_norm(x, norm), *self.gate_up).chunk(2, -1)
-        out = self.mlp.down_proj(self.mlp.act_fn(gate) * up)
+        gate_up = linear(_norm(x, norm), *self.gate_up)
+        if self.silu and native.can(gate_up):
+            out = self.mlp.down_proj(native.gate(gate_up))
+        else:
+            gate, up = gate_up.chunk(2, -1)
+            out = self.mlp.down_proj(self.mlp.act_fn(gate) * up)
         return x + (_norm(out, layer.post_feedforward_layernorm) if sandwiched else out)
 
 
@@ -134,7 +139,20 @@ def _norm(x: Tensor, norm: Any) -> Tensor:
         # Gemma keeps the weight less one, and multiplies in float32.
         wide = rms_norm(x.float(), x.shape[-1:], 1 + norm.weight.float(), norm.eps)
         return wide.to(x.dtype)
+    if x.dim() == 2 and native.can(x):
+        return native.norm(x, norm.weight, norm.variance_epsilon)
     return rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
+
+
+def _turn(x: Tensor, heads: int, cos: Tensor, sin: Tensor) -> None:
+    """Rotary embedding, in place, of the first heads of x [N, all heads, size]."""
+    if native.can(x):
+        native.turn(x, heads, cos, sin)
+        return
+    first, second = x[:, :heads].chunk(2, -1)
+    crossed = first * sin
+    first.mul_(cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).add_(crossed)
 
 
 def _fuse(*parts: nn.Linear) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""attention.c, compiled once for this machine, where there is a C compiler."""
+"""native.c, compiled once for this machine, where there is a C compiler."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from torch import Tensor
 from restem_lib.store import digest
 
 TILE = 16
-"""As in attention.c."""
-SOURCE = Path(__file__).with_name("attention.c")
+"""As in native.c."""
+SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ["-std=c11", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"]
 # What sums need to become vector code. NaN and infinity keep their meaning.
 FLAGS += ["-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno"]
 
 
 class _Job(ctypes.Structure):
-    """`struct job` of attention.c, where its fields are explained."""
+    """`struct job` of native.c, where its fields are explained."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("rows", "heads", "group", "size", "threads")),
         *((name, ctypes.c_void_p) for name in ("queries", "new_keys", "new_values")),
-        ("new_stride", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
+        ("scale", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in ("prompt_keys", "prompt_values")),
         *((name, ctypes.c_int64) for name in ("prompt_room", "value_stride", "value_head_stride")),
         *((name, ctypes.c_void_p) for name in ("prompt", "first", "last")),
@@ -54,7 +55,7 @@ def library() -> ctypes.CDLL | None:
     built = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     name = digest([SOURCE.read_text(), FLAGS, flags, built])
     cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(cache_home) / "restem" / f"attention-{name}.so"
+    path = Path(cache_home) / "restem" / f"native-{name}.so"
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,8 +84,41 @@ def packed(keys: Tensor) -> Tensor:
     return out
 
 
+def norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Root mean square norm of x [N, width]."""
+    x, out = x.contiguous(), torch.empty_like(x)
+    rows, width = x.shape
+    _call("norm", rows, width, ctypes.c_float(epsilon), weight, x, out)
+    return out
+
+
+def turn(x: Tensor, heads: int, cos: Tensor, sin: Tensor) -> None:
+    """Rotary embedding in place of the first heads of x [N, all heads, size]; cos and sin [N, 1, size / 2]."""
+    rows, every, size = x.shape
+    _call("turn", rows, heads, size, every * size, cos, sin, x)
+
+
+def gate(x: Tensor) -> Tensor:
+    """silu(gate) * up [N, width] of x [N, 2 width], gate first."""
+    rows, width = x.shape[0], x.shape[1] // 2
+    out = x.new_empty(rows, width)
+    _call("gate", rows, width, x, out)
+    return out
+
+
+def _call(name: str, *arguments: int | ctypes.c_float | Tensor) -> None:
+    """Call a function of native.c, the number of threads first; tensors must be contiguous."""
+    loaded = library()
+    assert loaded is not None
+    assert all(x.is_contiguous() for x in arguments if isinstance(x, Tensor))
+    given = (ctypes.c_void_p(x.data_ptr()) if isinstance(x, Tensor) else x for x in arguments)
+    whole = (ctypes.c_int64(x) if isinstance(x, int) else x for x in given)
+    loaded[name](ctypes.c_int64(torch.get_num_threads()), *whole)
+
+
 def attend(
     queries: Tensor,
+    scale: float,
     new: tuple[Tensor, Tensor],
     prompts: tuple[Tensor, Tensor],
     rows: tuple[Tensor, Tensor, Tensor],
@@ -92,7 +126,7 @@ def attend(
     begin: int,
     end: int,
 ) -> tuple[Tensor, Tensor]:
-    """Attention [R, heads, group, size] of new tokens on prompts and own keys; its mass [R, heads, group, 1].
+    """Attention of new tokens on prompts and own keys: [R, heads, group, size], log of its mass [R, heads, group, 1].
 
     `new` keys and values [R, heads, size] go to place end - 1 of `own` [2, ., heads, room, size], of
     which each row sees begin to end. `prompts` are keys as `packed` and values [P, heads, L, size];
@@ -101,17 +135,23 @@ def attend(
     loaded = library()
     assert loaded is not None
     count, heads, group, size = queries.shape
-    queries = queries.contiguous()
-    keys, values = (x if x.stride()[1:] == (size, 1) else x.contiguous() for x in new)
-    if keys.stride(0) != values.stride(0):
-        keys, values = keys.contiguous(), values.contiguous()
+    keys, values = new
+    stride = values.stride(0)
+    # All three are parts of one projection, but where keys and queries were normed by themselves.
+    if queries.stride(0) != stride or keys.stride(0) != stride:
+        together = torch.cat([queries.flatten(1), keys.flatten(1), values.flatten(1)], 1)
+        stride = together.shape[1]
+        queries, keys, values = together.split(
+            [heads * group * size, heads * size, heads * size], 1
+        )
     theirs, told = prompts
     assert theirs.is_contiguous() and all(x.is_contiguous() for x in (*own, *rows))
     assert told.stride(3) == 1 and (told.shape[2] == 1 or told.stride(2) == size)
-    out, mass = torch.empty_like(queries), queries.new_empty(count, heads, group, 1)
+    out = told.new_empty(count, heads, group, size)
+    mass = told.new_empty(count, heads, group, 1)
     job = _Job(
         *(count, heads, group, size, torch.get_num_threads()),
-        *(queries.data_ptr(), keys.data_ptr(), values.data_ptr(), keys.stride(0)),
+        *(queries.data_ptr(), keys.data_ptr(), values.data_ptr(), stride, scale),
         *(theirs.data_ptr(), told.data_ptr(), theirs.shape[3], told.stride(0), told.stride(1)),
         *(x.data_ptr() for x in rows),
         *(own[0].data_ptr(), own[1].data_ptr(), own[0].shape[2], begin, end),

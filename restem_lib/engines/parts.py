@@ -25,7 +25,7 @@ def attend(
     block: Block, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None
 ) -> Part:
     """Attention [B, M, size] on a part of the keys [B, K, size], and the log of its mass [B, M, 1]."""
-    scores = queries @ keys.mT
+    scores = (queries * block.scale) @ keys.mT
     if block.cap is not None:
         scores = block.cap * torch.tanh(scores / block.cap)
     if hidden is not None:
@@ -58,7 +58,7 @@ def attend_within(
     if width > LONG and near and shared is None and block.cap is None:
         turned = queries.flatten(2, 3).transpose(1, 2)
         out = scaled_dot_product_attention(
-            turned, keys, values, is_causal=True, scale=1.0, enable_gqa=True
+            turned, keys, values, is_causal=True, scale=block.scale, enable_gqa=True
         )
         return out.transpose(1, 2).reshape(count * width, -1)
     group = queries.shape[3]

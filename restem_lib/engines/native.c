@@ -1,5 +1,5 @@
-/* Attention of one new token a row, float32 on CPU: on its prompt's keys, which other rows share, and on the row's own.
-   native.py compiles it; cohorts.py calls it, and says the same in torch for every other device and type. */
+/* What torch does in many passes over memory, in one: float32 on CPU. native.py compiles and calls it; llama.py and
+   cohorts.py say the same in torch, for all other devices and types. */
 
 #include <math.h>
 #include <stdint.h>
@@ -94,9 +94,10 @@ static inline __attribute__((always_inline)) void gather(
 
 struct job {
     int64_t rows, heads, group, size, threads;
-    /* Queries [rows][heads][group][size]; the new keys and values [rows][heads][size], rows `new_stride` apart. */
+    /* Queries [rows][heads][group][size] and the new keys and values [rows][heads][size], their rows `stride` apart. */
     const float *queries, *new_keys, *new_values;
-    int64_t new_stride;
+    int64_t stride;
+    float scale;
     /* Of the prompts: keys [prompts][heads][size][prompt_room], values [prompts][heads][.][size]. A row sees those from
        first to last of its prompt. */
     const float *prompt_keys, *prompt_values;
@@ -113,7 +114,7 @@ static inline __attribute__((always_inline)) void row_and_head(
     const struct job *j, int64_t row, int64_t head, int64_t size, float *scores
 ) {
     int64_t own = (row * j->heads + head) * j->room * size;
-    int64_t fresh = row * j->new_stride + head * size;
+    int64_t fresh = row * j->stride + head * size;
     memcpy(j->own_keys + own + (j->end - 1) * size, j->new_keys + fresh, size * sizeof(float));
     memcpy(j->own_values + own + (j->end - 1) * size, j->new_values + fresh, size * sizeof(float));
     const float *keys = j->prompt_keys + (j->prompt[row] * j->heads + head) * size * j->prompt_room;
@@ -123,7 +124,9 @@ static inline __attribute__((always_inline)) void row_and_head(
     own += j->begin * size;
     for (int64_t member = 0; member < j->group; member++) {
         int64_t here = (row * j->heads + head) * j->group + member;
-        const float *query = j->queries + here * size;
+        const float *given = j->queries + row * j->stride + (head * j->group + member) * size;
+        float query[size];
+        for (int64_t i = 0; i < size; i++) query[i] = given[i] * j->scale;
         compare_tiles(query, keys, first / TILE * TILE, last, j->prompt_room, size, scores);
         /* After the prompt's last score; what its last tile had there is of no prompt. */
         compare(query, j->own_keys + own, mine, size, scores + last);
@@ -144,6 +147,7 @@ static inline __attribute__((always_inline)) void row_and_head(
     }
 }
 
+/* Attention of one new token a row: on its prompt's keys, which other rows share, and on the row's own. */
 void attend(const struct job *j) {
     #pragma omp parallel num_threads(j->threads)
     {
@@ -159,5 +163,52 @@ void attend(const struct job *j) {
                     default: row_and_head(j, row, head, j->size, scores);
                 }
         free(scores);
+    }
+}
+
+/* Root mean square norm of x [rows][width]. */
+void norm(int64_t threads, int64_t rows, int64_t width, float epsilon, const float *weight, const float *x, float *out) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *from = x + row * width;
+        float *to = out + row * width, sum = 0.0f;
+        #pragma omp simd reduction(+:sum)
+        for (int64_t i = 0; i < width; i++) sum += from[i] * from[i];
+        float scale = 1.0f / sqrtf(sum / width + epsilon);
+        #pragma omp simd
+        for (int64_t i = 0; i < width; i++) to[i] = from[i] * scale * weight[i];
+    }
+}
+
+/* Rotary embedding, in place, of the first `heads` heads of x [rows][stride]; cosines and sines [rows][size / 2]. */
+void turn(int64_t threads, int64_t rows, int64_t heads, int64_t size, int64_t stride,
+          const float *cosines, const float *sines, float *x) {
+    int64_t half = size / 2;
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *c = cosines + row * half, *s = sines + row * half;
+        for (int64_t head = 0; head < heads; head++) {
+            float *first = x + row * stride + head * size, *second = first + half;
+            #pragma omp simd
+            for (int64_t i = 0; i < half; i++) {
+                float a = first[i], b = second[i];
+                first[i] = a * c[i] - b * s[i];
+                second[i] = b * c[i] + a * s[i];
+            }
+        }
+    }
+}
+
+/* silu(gate) * up of x [rows][2 * width], gate first. */
+void gate(int64_t threads, int64_t rows, int64_t width, const float *x, float *out) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *g = x + row * 2 * width, *up = g + width;
+        float *to = out + row * width;
+        #pragma omp simd
+        for (int64_t i = 0; i < width; i++) {
+            float e = exponential(-fabsf(g[i]));
+            to[i] = g[i] * (g[i] < 0.0f ? e : 1.0f) / (1.0f + e) * up[i];
+        }
     }
 }
