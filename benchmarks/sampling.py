@@ -34,7 +34,7 @@ PROBLEMS, SAMPLES, BLOCK = 256, 16, 64
 """Our engine gets the problems in blocks, as the E-step does."""
 SAMPLING = Sampling(temperature=0.7, top_k=40, top_p=1.0, max_new_tokens=96)
 SHOTS = 8
-BATCHES = (64, 128, 256, 512, 1024)
+BATCHES = (16, 32, 64, 128, 256, 512, 1024)
 ROUNDS = 3
 BARS = {"ratio_vs_generate": 5.0, "ratio_vs_generate_fewshot": 10.0, "ratio_vs_vllm": 3.0}
 VLLM_PYTHON = Path(__file__).parent.parent / ".venv-vllm" / "bin" / "python"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from restem_lib.engines.torch_engine import TorchEngine
     from restem_lib.engines.vllm_engine import VllmEngine
 
-SAMPLE_VERSION = 1
+SAMPLE_VERSION = 2
 
 
 @dataclass(frozen=True)

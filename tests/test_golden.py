@@ -54,7 +54,7 @@ def test_samples(tmp_path: Path) -> None:
     drawn = sampling.draw_samples(
         models.TOYS / "toy-s", TASK, PROBLEMS, 2, Sampling(0.7, 40, 1.0, 64), "golden", 0, config
     )
-    assert (sampling.SAMPLE_VERSION, rows(drawn, Sample)) == (1, "0758432bff958d87")
+    assert (sampling.SAMPLE_VERSION, rows(drawn, Sample)) == (2, "0758432bff958d87")
 
 
 def test_scores(tmp_path: Path) -> None:
