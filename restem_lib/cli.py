@@ -265,7 +265,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         choices=("torch", "vllm"),
-        default="torch",
+        default=Common.engine,
         help="vllm: for GPUs, installed apart",
     )
     parser.add_argument(

@@ -107,10 +107,9 @@ def _row(ok: bool, found: str, advice: str) -> dict[str, Any]:
 def _compiled() -> dict[str, Any]:
     from restem_lib.engines import native
 
-    ready = native.library() is not None
-    found = "native.c is compiled" if ready else "native.c cannot be compiled"
-    advice = "install gcc; in float32 on CPU the torch engine is two fifths slower without"
-    return _row(ready, found, advice)
+    why = native.why_not()
+    found = f"native.c cannot be used: {why}" if why else "native.c is compiled"
+    return _row(not why, found, "in float32 on a CPU the torch engine is two fifths slower without")
 
 
 def _graders() -> tuple[bool, str]:

@@ -144,13 +144,17 @@ class Learner:
 
     def _try_out(self, longest: int) -> None:
         """Compile now, on a batch whose shape is rounded, so that what is compiled hardly depends on the data."""
+        import torch
+
         limit = getattr(self.plain.config, "max_position_embeddings", None) or longest + 64
         length = max(2, min(-(-longest // 64) * 64, limit))
         example = Example((self.pad,) * (length - length // 2), (self.pad,) * (length // 2))
         rows = [(example, 1)] * max(2, self.config.micro_batch_size)
         try:
             self.accelerator.backward(completion_loss(self.model, rows, self.pad))
-        except Exception as error:  # of many kinds, and each means the same
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of many kinds, and each of the others means the same
             why = next(iter(str(error).splitlines()), "")
             raise NotCompiled(f"{type(error).__name__}: {why}") from error
         self.optimizer.zero_grad()

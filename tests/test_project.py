@@ -14,9 +14,10 @@ from restem_lib.config import PROJECT
 
 def test_every_dependency_has_one_exact_version_that_satisfies_it() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
-        *project["optional-dependencies"]["dev"],
+        *(one for name in ("dev", "lora", "benchmarks") for one in extras[name]),
     ]
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pins = {

@@ -19,6 +19,8 @@ from transformers import (
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -100,6 +102,9 @@ def model_of(name: str, vocab: int = len(LETTERS), scale: float = 6.0) -> PreTra
     size = {"vocab_size": vocab}
     made: PreTrainedModel = {
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, **size)),
+        # A key that Llama does not know: models converted from others can have it.
+        "odd llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, **size, sliding_window=7)),
+        "gemma": lambda: GemmaForCausalLM(GemmaConfig(**SHAPE, **size, head_dim=8)),
         "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, **size)),
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, **size, head_dim=8)),
         "mistral": lambda: MistralForCausalLM(MistralConfig(**SHAPE, **SLIDING, **size)),
@@ -142,7 +147,7 @@ def reference(model: PreTrainedModel, ids: list[int], max_new_tokens: int) -> li
     return new
 
 
-LLAMA_LIKE = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3"]
+LLAMA_LIKE = ["llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3"]
 
 
 @pytest.fixture
@@ -326,6 +331,15 @@ def test_bfloat16_logits_are_those_of_the_model(name: str) -> None:
     assert (logits - wanted).abs().max() < 0.05 * wanted.std() + 0.01
 
 
+def test_a_window_that_the_model_does_not_use_is_not_used() -> None:
+    model, tokenizer = model_of("odd llama"), letters()
+    ids = [tokenizer(FEW_SHOT)["input_ids"]]
+    with torch.inference_mode():
+        wanted = model(torch.tensor(ids)).logits[:, -1]  # `generate` would cut its cache there
+        _, logits = TorchEngine(model, tokenizer).path.prefill([], ids)
+    torch.testing.assert_close(logits, wanted, atol=1e-3, rtol=1e-4)
+
+
 def test_engines_leave_a_model_that_can_be_saved_and_changed(
     llama: PreTrainedModel, tmp_path: Path
 ) -> None:
@@ -340,6 +354,29 @@ def test_engines_leave_a_model_that_can_be_saved_and_changed(
     after = TorchEngine(model, tokenizer).generate(PROMPTS, 2, GREEDY, seed=0)
     assert first.generate(PROMPTS, 2, GREEDY, seed=0) == after != before
     assert second.generate(PROMPTS, 2, GREEDY, seed=0) == after
+
+
+def test_an_engine_follows_weights_that_are_replaced() -> None:
+    model, other, tokenizer = model_of("llama"), model_of("llama"), letters()
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(-1)
+    engine = TorchEngine(model, tokenizer)
+    engine.generate(PROMPTS, 2, GREEDY, seed=0)
+    model.load_state_dict(other.state_dict(), assign=True)
+    wanted = TorchEngine(other, tokenizer).generate(PROMPTS, 2, GREEDY, seed=0)
+    assert engine.generate(PROMPTS, 2, GREEDY, seed=0) == wanted
+    model.double().float()
+    assert engine.generate(PROMPTS, 2, GREEDY, seed=0) == wanted
+
+
+def test_scores_in_pieces_change_nothing(
+    llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [FEW_SHOT + prompt for prompt in PROMPTS]
+    whole = TorchEngine(llama, letters()).generate(prompts, 2, GREEDY, seed=0)
+    monkeypatch.setattr(parts, "SCORES", 400)
+    assert TorchEngine(llama, letters()).generate(prompts, 2, GREEDY, seed=0) == whole
 
 
 def test_a_long_prompt_is_computed_as_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:

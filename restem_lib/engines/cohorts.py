@@ -38,11 +38,13 @@ class Cohorts:
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self.spare: list[Tensor] = []
-        """Memory of cohorts that are gone: pages that are new to a process cost more than what is written there."""
+        """Memory of cohorts that are gone: pages that are new to a process cost more than what is written there. Not on
+        GPUs, where torch itself keeps memory."""
 
     def prefill(self, shared: States, own: list[list[int]]) -> tuple[States, Tensor]:
         """Prompts after their shared states, longest first: their own states, logits [B, V]."""
         decoder, count, width = self.decoder, len(own), len(own[0])
+        decoder.join()
         common = shared[0][0].shape[2] if shared else 0
         device = decoder.head.weight.device
         ids = torch.tensor([one + one[-1:] * (width - len(one)) for one in own], device=device)
@@ -65,13 +67,15 @@ class Cohorts:
 
     def decode(self, shared: States, queue: Iterator[Waiting], rows: int, draws: Draws) -> None:
         """Draw until the queue is empty and all rows are finished, `rows` at a time."""
+        longest = draws.sampling.max_new_tokens
         flying: list[Cohort] = []
         waiting: Waiting | None = next(queue)
         while True:
             free = rows - sum(map(len, flying))
             while waiting is not None and free >= max(1, REFILL * rows):
                 if len(waiting):
-                    flying.append(Cohort(self.decoder, self.spare, shared, waiting[:free]))
+                    new = waiting[:free]
+                    flying.append(Cohort(self.decoder, self.spare, shared, new, longest))
                     free, waiting = free - len(flying[-1]), waiting[free:]
                 else:
                     waiting = next(queue, None)
@@ -110,10 +114,17 @@ class Cohort:
     """Rows [R] that began together, sorted by nothing; they leave when they finish."""
 
     def __init__(
-        self, decoder: Decoder, spare: list[Tensor], shared: States, waiting: Waiting
+        self,
+        decoder: Decoder,
+        spare: list[Tensor],
+        shared: States,
+        waiting: Waiting,
+        most: int,
     ) -> None:
         low, high = int(waiting.prompt.min()), int(waiting.prompt.max()) + 1
         self.blocks, self.shared, self.spare = decoder.blocks, shared, spare
+        self.most = most + NARROW
+        """Places for new keys that will do for ever."""
         self.common = shared[0][0].shape[2] if shared else 0
         self.token, self.task = waiting.token, waiting.task
         self.prompt, self.length = waiting.prompt - low, waiting.length
@@ -135,7 +146,7 @@ class Cohort:
         own = self.length.new_zeros(high - low).scatter_(0, self.prompt, self.length - self.common)
         self.hidden = torch.arange(width, device=own.device) >= own[:, None]
         """Where a prompt [P, width] is shorter than the longest."""
-        shape = len(waiting.states), 2, rows, like.shape[1], ROOM, like.shape[3]
+        shape = len(waiting.states), 2, rows, like.shape[1], min(ROOM, self.most), like.shape[3]
         self.own = self._take(shape, like)
         """New keys and values of all blocks, [blocks, 2, R, heads, room, size]."""
         self._arrange()
@@ -146,12 +157,14 @@ class Cohort:
     def make_room(self) -> None:
         """See that the next key has a place."""
         room = self.own.shape[4]
-        if self.step + NARROW > room:
+        if self.step + NARROW > room < self.most:
             old = self.own[:, :, : len(self), :, : self.step - 1]
             outgrown = self.memory
-            self.own = self._take((*old.shape[:4], 2 * room, old.shape[5]), like=old)
+            self.own = self._take(
+                (*old.shape[:4], min(2 * room, self.most), old.shape[5]), like=old
+            )
             self.own[..., : self.step - 1, :] = old
-            self.spare.append(outgrown)
+            self._spare(outgrown)
 
     def _take(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Memory of this shape: spare if there is enough, else new, for which too small a piece goes."""
@@ -166,6 +179,10 @@ class Cohort:
         taken = self.memory[:size].view(shape)
         # Native code reads only what was written; matrix products read NARROW places.
         return taken if self.native else taken.zero_()
+
+    def _spare(self, memory: Tensor) -> None:
+        if memory.device.type == "cpu":
+            self.spare.append(memory)
 
     def drop(self, rows: list[int]) -> None:
         """Take finished rows out; rows from the end move into their places."""
@@ -185,7 +202,7 @@ class Cohort:
         if left:
             self._arrange()
         else:
-            self.spare.append(self.memory)
+            self._spare(self.memory)
 
     def _arrange(self) -> None:
         """Give each row a slot beside the other rows of its prompt; forget prompts without rows."""

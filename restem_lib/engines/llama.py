@@ -1,7 +1,7 @@
 """The forward pass of Llama-like models: fused projections, attention left to the caller.
 
 Tokens come as one flat list [N], whatever rows they belong to; batches, padding and caches are the
-caller's affair (cohorts.py). Weights stay the model's own: what changes them there changes them here.
+caller's affair (cohorts.py). Weights stay the model's own: what changes them in place changes them here.
 """
 
 from __future__ import annotations
@@ -54,12 +54,21 @@ class Decoder:
         self.blocks = [Block(layer) for layer in self.inner.layers]
         self._ropes: dict[str | None, tuple[Tensor, Tensor]] = {}
         self._length = 0
+        self._made: tuple[torch.dtype, torch.device] | None = None
+
+    def join(self) -> None:
+        """Follow a model whose weights were replaced, moved or converted, not changed in place."""
+        for block in self.blocks:
+            block.join()
+        weight = self.inner.embed_tokens.weight
+        if self._made != (weight.dtype, weight.device):
+            self._made, self._length = (weight.dtype, weight.device), 0
 
     def reserve(self, length: int) -> None:
         """Prepare positions below `length`."""
         if length <= self._length:
             return
-        self._length = length
+        self._length = length = -(-length // 256) * 256
         weight = self.inner.embed_tokens.weight
         at = torch.arange(length, device=weight.device)[None]
         for kind in {block.rope for block in self.blocks}:
@@ -92,16 +101,20 @@ class Block:
         self.kv_heads = attention.k_proj.out_features // self.size
         self.heads = attention.q_proj.out_features // self.size
         self.scale: float = attention.scaling
-        # Mistral's window is the model's, others' a layer's.
-        owner = attention if hasattr(attention, "sliding_window") else attention.config
+        # Mistral's window is the model's, others' a layer's; where neither is used the key can still be there.
+        owner = attention.config if attention.config.model_type == "mistral" else attention
         self.window: int | None = getattr(owner, "sliding_window", None)
         self.cap: float | None = getattr(attention, "attn_logit_softcapping", None)
         # Only Gemma 3 has positions of several kinds, and its rotary embedding asks which.
         several = hasattr(attention, "is_sliding")
         self.rope: str | None = attention.layer_type if several else None
         self.silu = getattr(attention.config, "hidden_act", "") == "silu"
-        self.qkv = _fuse(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.gate_up = _fuse(mlp.gate_proj, mlp.up_proj)
+        self.join()
+
+    def join(self) -> None:
+        """Fuse the weights, if they are not, or no longer, one."""
+        self.qkv = _fuse(self.attention.q_proj, self.attention.k_proj, self.attention.v_proj)
+        self.gate_up = _fuse(self.mlp.gate_proj, self.mlp.up_proj)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [N, kv heads, group, size] and keys, both turned, and values [N, kv heads, size]."""
@@ -171,9 +184,11 @@ def _joined(own: list[Tensor]) -> Tensor:
     first = own[0].detach()
     ends = [one.data_ptr() + one.nbytes for one in own]
     storages = {one.untyped_storage().data_ptr() for one in own}
-    if len(storages) == 1 and [one.data_ptr() for one in own[1:]] == ends[:-1]:
+    packed = all(one.is_contiguous() for one in own)
+    if packed and len(storages) == 1 and [one.data_ptr() for one in own[1:]] == ends[:-1]:
         return first.as_strided((sum(lengths), *first.shape[1:]), first.stride())
-    whole = torch.cat([one.detach() for one in own])
+    with torch.inference_mode(False):  # what is made in inference mode could never be trained
+        whole = torch.cat([one.detach() for one in own])
     for one, view in zip(own, whole.split(lengths), strict=True):
         one.data = view
     return whole

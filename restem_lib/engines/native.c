@@ -8,7 +8,7 @@
 
 #define TILE 16
 
-/* e^x for x <= 0 to 2 units in the last place, without a branch, so that loops over it become vector code. NaN stays. */
+/* e^x for x <= 0 to about 3 units in the last place, without a branch, so that loops over it become vector code. NaN stays. */
 static inline float exponential(float x) {
     x = x < -87.0f ? -87.0f : x;
     float whole = rintf(x * 1.44269504f);
@@ -152,6 +152,7 @@ void attend(const struct job *j) {
     #pragma omp parallel num_threads(j->threads)
     {
         float *scores = malloc((j->prompt_room + TILE + j->end) * sizeof(float));
+        if (!scores) abort();
         #pragma omp for collapse(2) schedule(static)
         for (int64_t row = 0; row < j->rows; row++)
             for (int64_t head = 0; head < j->heads; head++)
@@ -208,6 +209,7 @@ void gate(int64_t threads, int64_t rows, int64_t width, const float *x, float *o
         #pragma omp simd
         for (int64_t i = 0; i < width; i++) {
             float e = exponential(-fabsf(g[i]));
+            e = g[i] < -87.0f ? 0.0f : e; /* where it no longer falls */
             to[i] = g[i] * (g[i] < 0.0f ? e : 1.0f) / (1.0f + e) * up[i];
         }
     }

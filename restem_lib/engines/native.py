@@ -20,8 +20,8 @@ TILE = 16
 """As in native.c."""
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ["-std=c11", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"]
-# What sums need to become vector code. NaN and infinity keep their meaning.
-FLAGS += ["-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno"]
+# What loops need to become vector code. NaN and infinity keep their meaning, sums their order but where we say so.
+FLAGS += ["-fno-trapping-math", "-fno-math-errno"]
 
 
 class _Job(ctypes.Structure):
@@ -43,30 +43,46 @@ class _Job(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled code, kept in the user's cache folder; None where it cannot be made."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or platform.system() != "Linux":
-        return None
+    """The compiled code, kept in the user's cache folder; None where it cannot be had, for the reason in `why_not`."""
+    return _load()[0]
+
+
+def why_not() -> str:
+    """What keeps the code from being compiled or loaded here; "" if nothing does."""
+    return _load()[1]
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if platform.system() != "Linux" or compiler is None:
+        return None, "no C compiler is installed" if compiler is None else "only done on Linux"
     # torch comes with the OpenMP of this name; ours must be the same one, or two would fight for the cores.
     if not (Path(torch.__file__).parent / "lib" / "libgomp.so.1").exists():
-        return None
-    cpu = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
-    flags = [line for line in cpu.splitlines() if line.startswith(("model name", "flags"))]
-    built = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    name = digest([SOURCE.read_text(), FLAGS, flags, built])
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(cache_home) / "restem" / f"native-{name}.so"
+        return None, "torch came without libgomp.so.1"
+    cpu = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    named = ("model name", "flags", "Features", "CPU part")
+    kind = [platform.machine(), *(line for line in cpu if line.startswith(named))]
     try:
+        built = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+        name = digest([SOURCE.read_text(), FLAGS, kind, built])
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        path = path / "restem" / f"native-{name}.so"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 made = Path(folder) / path.name
                 command = [compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
-                subprocess.run(command, check=True, capture_output=True)
+                subprocess.run(command, check=True, capture_output=True, text=True)
                 made.replace(path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.CalledProcessError):
-        return None
+        return ctypes.CDLL(str(path)), ""
+    except subprocess.CalledProcessError as error:
+        return None, f"{compiler} failed: {error.stderr[-200:]}"
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # no place to keep it, or not allowed to run from there
+        return None, str(error)
 
 
 def can(like: Tensor) -> bool:
@@ -110,7 +126,8 @@ def _call(name: str, *arguments: int | ctypes.c_float | Tensor) -> None:
     """Call a function of native.c, the number of threads first; tensors must be contiguous."""
     loaded = library()
     assert loaded is not None
-    assert all(x.is_contiguous() for x in arguments if isinstance(x, Tensor))
+    tensors = [x for x in arguments if isinstance(x, Tensor)]
+    assert all(x.is_contiguous() and x.dtype is torch.float32 for x in tensors)
     given = (ctypes.c_void_p(x.data_ptr()) if isinstance(x, Tensor) else x for x in arguments)
     whole = (ctypes.c_int64(x) if isinstance(x, int) else x for x in given)
     loaded[name](ctypes.c_int64(torch.get_num_threads()), *whole)

@@ -14,6 +14,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from restem_lib.engines.llama import Block
 
+SCORES = 2**26
+"""Bound on the scores of one part that are kept at a time."""
 LONG = 256
 """Prompts longer than this go through a fused kernel, which keeps no matrix of scores."""
 
@@ -25,6 +27,14 @@ def attend(
     block: Block, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None
 ) -> Part:
     """Attention [B, M, size] on a part of the keys [B, K, size], and the log of its mass [B, M, 1]."""
+    most = max(1, SCORES // (len(queries) * keys.shape[1]))
+    if queries.shape[1] > most:
+        places = range(0, queries.shape[1], most)
+        pieces = [
+            attend(block, queries[:, at : at + most], keys, values, _rows(hidden, at, most))
+            for at in places
+        ]
+        return torch.cat([out for out, _ in pieces], 1), torch.cat([mass for _, mass in pieces], 1)
     scores = (queries * block.scale) @ keys.mT
     if block.cap is not None:
         scores = block.cap * torch.tanh(scores / block.cap)
@@ -35,6 +45,13 @@ def attend(
     # The largest weight is exp(largest score) / mass.
     mass = scores.amax(-1, keepdim=True) - weights.amax(-1, keepdim=True).log()
     return weights.to(values.dtype) @ values, mass
+
+
+def _rows(hidden: Tensor | None, first: int, count: int) -> Tensor | None:
+    """What is hidden [..., M, K] from some of the queries; one that is for all of them stays."""
+    if hidden is None or hidden.dim() < 2 or hidden.shape[-2] == 1:
+        return hidden
+    return hidden[..., first : first + count, :]
 
 
 def merge(one: Part, other: Iterable[Tensor]) -> Part:

@@ -1,7 +1,7 @@
 """Draw samples from any Hugging Face decoder-only causal LM, on CPU and GPU.
 
-A prompt is computed once, its keys and values are copied to its n samples; what all prompts of a
-call begin with (few-shot examples) is computed once for all. A finished row is refilled at once.
+A prompt is computed once for its n samples; what all prompts of a call begin with (few-shot
+examples) is computed once for all. The rows of finished samples go to those that wait.
 
     prefill -> draw the first tokens -> admit -> step -> draw -> step -> draw -> ...
 

@@ -26,8 +26,7 @@ TEMPERATURES = (0.01, 2.0)
 class VllmEngine:
     """Draw samples from a model folder. Raises EngineError where vLLM is not installed or cannot load it.
 
-    `rows` samples are computed at a time; `memory_share` of each of the `tensor_parallel` GPUs that share
-    the model is vLLM's until the process ends.
+    `rows` samples are computed at a time; `memory_share` of the GPU's memory is vLLM's until the process ends.
     """
 
     def __init__(
@@ -36,7 +35,6 @@ class VllmEngine:
         dtype: torch.dtype,
         rows: int = 256,
         memory_share: float = 0.9,
-        tensor_parallel: int = 1,
     ) -> None:
         # In a process of its own its scheduler would start on the first prompts before the others are there, and
         # rounding, hence now and then a token, would depend on when.
@@ -65,7 +63,6 @@ class VllmEngine:
             enforce_eager=not on_gpu,  # compiling takes a CPU minutes
             # A prompt computed in parts draws from its seed at every part; only on a GPU can vLLM take that back.
             enable_chunked_prefill=on_gpu,
-            tensor_parallel_size=tensor_parallel,
             disable_log_stats=True,
         )
         try:
