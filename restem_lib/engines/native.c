@@ -33,13 +33,17 @@ static inline __attribute__((always_inline)) void compare_tiles(
     const float *query, const float *keys, int64_t first, int64_t last, int64_t stride, int64_t size, float *scores
 ) {
     for (int64_t key = first; key < last; key += TILE) {
-        eight a = {0}, b = {0};
-        for (int64_t i = 0; i < size; i++) {
-            a += query[i] * at(keys + i * stride + key);
-            b += query[i] * at(keys + i * stride + key + 8);
+        /* Four sums that do not wait for each other. */
+        eight a = {0}, b = {0}, c = {0}, d = {0};
+        for (int64_t i = 0; i < size; i += 2) {
+            const float *one = keys + i * stride + key, *two = one + stride;
+            a += query[i] * at(one);
+            b += query[i] * at(one + 8);
+            c += query[i + 1] * at(two);
+            d += query[i + 1] * at(two + 8);
         }
-        *(eight *)(scores + key) = a;
-        *(eight *)(scores + key + 8) = b;
+        *(eight *)(scores + key) = a + c;
+        *(eight *)(scores + key + 8) = b + d;
     }
 }
 
@@ -73,15 +77,22 @@ static inline __attribute__((always_inline)) void gather(
 ) {
     int64_t column = 0;
     for (; column + 32 <= size; column += 32) {
-        eight a = at(out + column), b = at(out + column + 8);
-        eight c = at(out + column + 16), d = at(out + column + 24);
+        eight a = at(out + column), b = at(out + column + 8), e = {0}, f = {0};
+        eight c = at(out + column + 16), d = at(out + column + 24), g = {0}, h = {0};
         const float *value = values + column;
-        for (int64_t key = 0; key < count; key++, value += size) {
-            a += weights[key] * at(value);
-            b += weights[key] * at(value + 8);
-            c += weights[key] * at(value + 16);
-            d += weights[key] * at(value + 24);
+        int64_t key = 0;
+        for (; key + 2 <= count; key += 2, value += 2 * size) {
+            float one = weights[key], two = weights[key + 1];
+            a += one * at(value), b += one * at(value + 8);
+            c += one * at(value + 16), d += one * at(value + 24);
+            e += two * at(value + size), f += two * at(value + size + 8);
+            g += two * at(value + size + 16), h += two * at(value + size + 24);
         }
+        if (key < count) {
+            a += weights[key] * at(value), b += weights[key] * at(value + 8);
+            c += weights[key] * at(value + 16), d += weights[key] * at(value + 24);
+        }
+        a += e, b += f, c += g, d += h;
         *(eight *)(out + column) = a, *(eight *)(out + column + 8) = b;
         *(eight *)(out + column + 16) = c, *(eight *)(out + column + 24) = d;
     }
