@@ -184,7 +184,8 @@ def joined(value: str | list[str]) -> str:
 
 
 def _code() -> dict[str, Any]:
-    files = [*sorted((PROJECT / "restem_lib").rglob("*.py")), PROJECT / "paper" / "values.yaml"]
+    code = [path for kind in ("*.py", "*.c") for path in (PROJECT / "restem_lib").rglob(kind)]
+    files = [*sorted(code), PROJECT / "paper" / "values.yaml"]
     models = sorted(path for path in (PROJECT / "models").rglob("*") if path.is_file())
     return {
         "library": {str(file.relative_to(PROJECT)): file_sha256(file) for file in files},
