@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--gradient-checkpointing",
         action="store_true",
-        help="less memory, a third more time in the M-step",
+        help="less memory, more time in the M-step",
     )
     train.add_argument(
         "--compile",

@@ -63,7 +63,7 @@ class Common:
     lora_rank: int = 0
     """Rank of LoRA adapters (with peft), which are merged into the base at the end; 0: full fine-tuning."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
+    """Compute activations again in the backward pass: less memory, more time."""
     compile: str = "auto"
     """M-steps under torch.compile: "auto" (where they are long enough and a compiler is there), "always", "never"."""
     engine: str = "torch"

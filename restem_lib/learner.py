@@ -27,7 +27,8 @@ EAGER_LENGTH = 256
 in float32, and its backward pass takes half of the step in bfloat16."""
 COMPILE_WORK = 2e13
 """Bytes of weights times characters trained on above which compiling pays: on two cores it takes half a minute at
-first, about five seconds when its results are still in the cache, and saves a tenth of the time."""
+first, about five seconds when its results are still in the cache, and saves an eighth of the time
+(benchmarks/finetuning.py)."""
 
 
 class Diverged(UserError):

@@ -111,7 +111,7 @@ class Cohorts:
 
 
 class Cohort:
-    """Rows [R] that began together, sorted by nothing; they leave when they finish."""
+    """Rows [R] that began together, in any order; they leave when they finish."""
 
     def __init__(
         self,
@@ -205,14 +205,17 @@ class Cohort:
             self._spare(self.memory)
 
     def _arrange(self) -> None:
-        """Give each row a slot beside the other rows of its prompt; forget prompts without rows."""
-        rows, count = torch.arange(len(self), device=self.task.device), len(self.hidden)
+        """Forget prompts without rows; give each row a slot beside the other rows of its prompt."""
+        count = len(self.hidden)
         each = self.prompt.bincount(minlength=count)
         if 4 * int((each > 0).sum()) <= 3 * count:
             kept = each.nonzero().flatten()
             self.prompts = [(keys[kept], values[kept]) for keys, values in self.prompts]
             self.hidden, each, count = self.hidden[kept], each[kept], len(kept)
             self.prompt = torch.searchsorted(kept, self.prompt)
+        if self.native:  # which takes rows in any order
+            return
+        rows = torch.arange(len(self), device=self.task.device)
         self.side = int(each.max())
         order = self.prompt.argsort()
         rank = rows - (each.cumsum(0) - each)[self.prompt[order]]
