@@ -28,7 +28,7 @@ from benchmarks.machine import describe, matmul_peak, save
 from restem_lib.engines import Sampling
 from restem_lib.engines.torch_engine import TorchEngine
 from restem_lib.models import TOYS, load_model, load_tokenizer, quick_bfloat16
-from restem_lib.tasks import toy_math
+from restem_lib.tasks.toy import maths
 
 PROBLEMS, SAMPLES, BLOCK = 256, 16, 64
 """Our engine gets the problems in blocks, as the E-step does."""
@@ -45,7 +45,7 @@ Timed = tuple[int, float]
 
 def prompts(fewshot: bool, problems: int = PROBLEMS) -> list[str]:
     """Problems of toy-math, each after the same worked examples if `fewshot` (short ones: toy-m has 512 positions)."""
-    task = toy_math.load()
+    task = maths.load()
     asked = [task.prompt(problem) for problem in task.train]
     if not fewshot:
         return asked[:problems]

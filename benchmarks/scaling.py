@@ -22,7 +22,7 @@ from benchmarks.machine import describe, save
 from restem_lib.engines import Sampling
 from restem_lib.engines.torch_engine import TorchEngine
 from restem_lib.models import TOYS, load_model, load_tokenizer, quick_bfloat16
-from restem_lib.tasks import toy_math
+from restem_lib.tasks.toy import maths
 
 PROBLEMS, SAMPLES, BLOCK, ROWS, NEW = 32, 16, 64, 1024, 32
 """Every completion has NEW tokens, so that the work is what the sizes say."""
@@ -36,7 +36,7 @@ Case = tuple[list[str], int]
 
 def cases() -> dict[str, dict[int, Case]]:
     """By series: size -> work."""
-    task, tokenizer = toy_math.load(), load_tokenizer(TOYS / "toy-m")
+    task, tokenizer = maths.load(), load_tokenizer(TOYS / "toy-m")
     asked = [task.prompt(problem) for problem in task.train[: 16 * PROBLEMS]]
     some = asked[:PROBLEMS]
     worked = [asked[i] + task.train[i].solution + "\n" for i in range(16 * PROBLEMS)]

@@ -160,6 +160,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_engine(evaluate)
 
+    table = add(
+        "base-table",
+        commands.make_base_table,
+        "measure the project's base models beside the paper's: results/base.csv, README, model cards",
+    )
+    table.add_argument(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="toy models to measure; rows of others stay (default: all that the project ships)",
+    )
+    table.add_argument(
+        "--test-problems",
+        type=int,
+        default=0,
+        help="of each task at most (default: 500; toy-bbh 600, toy-humaneval 164, toy-exam 660)",
+    )
+    table.add_argument(
+        "--unsafe-programs",
+        action="store_true",
+        help="run model-written programs with your own rights where no sandbox works",
+    )
+    table.add_argument("--out", default="runs", help="root of the store")
+
     tasks = add("tasks", surveys.tasks, "list benchmarks: what is there, and what overlaps")
     tasks.add_argument("tasks", nargs="*", metavar="task", help="default: all")
     tasks.add_argument("--all", action="store_true", help="also print pairs without overlap")
@@ -201,9 +226,14 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("sheet", type=Path)
 
     pretrain = add("pretrain", commands.pretrain, "train a toy base model from scratch")
-    pretrain.add_argument("size", choices=("toy-s", "toy-m"))
-    pretrain.add_argument("--out", required=True, type=Path, help="the model folder to make")
-    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument(
+        "name",
+        choices=("toy-s", "toy-m", "toy-l", "toy-s-seed1", "toy-s-seed2", "toy-s-no-slips"),
+    )
+    pretrain.add_argument(
+        "--out", type=Path, help="the model folder to make (default: runs/pretrained/NAME)"
+    )
+    pretrain.add_argument("--seed", type=int, help="another one than the recipe's")
 
     runs = add("runs", surveys.runs, "list, explain and delete stages of the store")
     runs.add_argument("action", nargs="?", choices=("list", "explain", "delete"), default="list")

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restem_lib.config import ConfigError, Loop
+from restem_lib.config import Common, ConfigError, Loop
 
 if TYPE_CHECKING:
     from restem_lib.evaluation import Outcome
     from restem_lib.records import Evaluation, Problem, Score
     from restem_lib.store import Shards
+    from restem_lib.styles import Styled
     from restem_lib.tasks import Task
 
 TOY_RATE, RATE = 1e-4, 1e-5
@@ -54,7 +55,7 @@ def _ready(args: argparse.Namespace) -> tuple[Loop, Task, Path]:
 
 def train(args: argparse.Namespace) -> None:
     """Run the EM loop, evaluating before it and after every iteration."""
-    from restem_lib import em, evaluation
+    from restem_lib import em, evaluation, report
     from restem_lib.records import Pair
 
     loop, task, base = _ready(args)
@@ -91,7 +92,7 @@ def train(args: argparse.Namespace) -> None:
         _say(f"iteration {turn.number}", measure(model))
     first = evaluation.greedy(base, task, test, loop)
     last = evaluation.greedy(model, task, test, loop)
-    _compare("greedy pass@1, last iteration against base", first, last)
+    print(report.change("greedy pass@1, last iteration against base", first, last))
     print(f"model: {model}")
 
 
@@ -102,45 +103,10 @@ def _scores(scores: Shards) -> Iterator[Score]:
 
 
 def _say(name: str, numbers: Sequence[Evaluation]) -> None:
+    from restem_lib import report
+
     for number in numbers:
-        print(f"{name:>12}  {_words(number)}", flush=True)
-
-
-def _say_files(decoded: Outcome, test: Sequence[Problem]) -> None:
-    """BBH file by file, beside what always giving the commonest target would score."""
-    import numpy as np
-
-    from restem_lib.statistics import interval
-    from restem_lib.tasks.bbh import baseline
-
-    for file, commonest in baseline(test).items():
-        mine = [problem.id.split("/")[1] == file for problem in test]
-        value, low, high, n = interval(decoded.correct[mine, 0], np.random.default_rng(0))
-        print(
-            f"{'':>12}  {file:<40} {value:.3f} (95 % interval {low:.3f} to {high:.3f}, n={n}; "
-            f"always the commonest target: {commonest:.3f})"
-        )
-
-
-def _words(number: Evaluation) -> str:
-    metric = number.metric.replace("@k", f"@{number.k}")
-    label = "greedy pass@1" if metric == "greedy" else metric
-    interval = f"{number.low:.3f} to {number.high:.3f}"
-    return f"{label:<14} {number.value:.3f} (95 % interval {interval}, n={number.problems})"
-
-
-def _compare(what: str, first: Outcome, second: Outcome) -> None:
-    import numpy as np
-
-    from restem_lib.statistics import mcnemar, paired_difference
-
-    a, b = first.correct[:, 0], second.correct[:, 0]
-    change = paired_difference(a.astype(float), b.astype(float), np.random.default_rng(0))
-    test = mcnemar(a, b)
-    print(
-        f"{what}: {change.value:+.3f} (95 % interval {change.low:+.3f} to {change.high:+.3f}, paired, n={change.n}; "
-        f"{test.only_b} gained, {test.only_a} lost, McNemar p = {test.p:.2g})"
-    )
+        print(f"{name:>12}  {report.number(number)}", flush=True)
 
 
 def _drawn(args: argparse.Namespace) -> tuple[Loop, Task, list[Problem], Shards]:
@@ -174,46 +140,84 @@ def score(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate a model on test problems, and compare it with another."""
-    from restem_lib import em, evaluation, models
+    from restem_lib import em, evaluation, models, report, styles
 
     wanted, args.samples = args.samples, 1
     loop, task, _ = _ready(args)
     if args.all_tests and task.grader != "programs":
         raise ConfigError(f"--all-tests is for tasks of programs; {task.name} has final answers")
     test = em.held_out(task, loop)
+    luck = evaluation.luck(task, test)
+    if luck:
+        print(report.luck(luck))
 
-    def measure(name: str) -> Outcome:
+    def measure(name: str) -> tuple[Outcome, Styled | None]:
         model = models.resolve(name, loop.runs_dir)
         decoded = evaluation.greedy(model, task, test, loop)
         numbers = [decoded.pass_at_k(1)]
         if args.all_tests:
             numbers.append(evaluation.tests_passed(decoded, test, loop))
+        drawn = None
         if wanted:
             drawn = evaluation.sampled(model, task, test, wanted, loop.seed, loop)
             numbers += [drawn.pass_at_k(k) for k in sorted({1, min(4, wanted), wanted})]
             if task.grader != "programs":  # which differ in wording, not in answer
                 numbers.append(drawn.majority())
         _say(Path(name).name, numbers)
-        if task.name.startswith("bbh"):
-            _say_files(decoded, test)
+        lines = _beside(model, task) + report.exam(decoded, task, test)
+        if luck:
+            lines += report.kinds(decoded, test, luck)
         if task.second_grader:
             second = evaluation.regraded(decoded, task, test, task.second_grader, loop)
-            print(f"{Path(name).name:>12}  by {task.second_grader}: {_words(second.pass_at_k(1))}")
-        return decoded
+            lines.append(f"by {task.second_grader}: {report.number(second.pass_at_k(1))}")
+        styled = styles.read(decoded, task, test, loop) if task.styles else None
+        if styled:
+            lines += report.styles(styled, "greedy solutions")
+        if styled and drawn:
+            lines += report.styles(styles.read(drawn, task, test, loop), "samples")
+        for line in lines:
+            print(f"{'':>12}  {line}", flush=True)
+        return decoded, styled
 
-    outcome = measure(args.model)
+    outcome, styled = measure(args.model)
     if args.against:
-        _compare(
-            f"greedy pass@1, {args.model} against {args.against}", measure(args.against), outcome
-        )
+        other, before = measure(args.against)
+        what = f"greedy pass@1, {args.model} against {args.against}"
+        print(report.change(what, other, outcome))
+        if styled and before:
+            print(report.gain(styles.gain(before, styled), what))
+
+
+def _beside(model: Path, task: Task) -> list[str]:
+    """What the paper has beside a toy base model."""
+    from restem_lib import base_table, models
+
+    found = base_table.paper(model.name, task.name, "greedy", 1) if models.is_toy(model) else None
+    return [f"{found.model} in the paper: {found.value:.1%} ({found.where})"] if found else []
+
+
+def make_base_table(args: argparse.Namespace) -> None:
+    """Measure the shipped base models beside the paper's numbers: results/base.csv, the README's table, model cards."""
+    from restem_lib import base_table, cards
+
+    names = base_table.known(args.models)
+    cards.prepare(names)
+    base_table.make(
+        names,
+        args.test_problems,
+        Common(runs_dir=args.out, unsafe_programs=args.unsafe_programs),
+    )
+    print(cards.publish())
 
 
 def pretrain(args: argparse.Namespace) -> None:
     """Train a toy base model from scratch."""
-    from restem_lib.pretrain import pretrain
+    from restem_lib.pretrain import LADDER, pretrain
 
-    if args.out.exists():
-        raise ConfigError(f"{args.out} exists already; choose another folder or move it away")
+    recipe = LADDER[args.name]
+    out = args.out or Path("runs/pretrained") / args.name
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or move it away")
     start = time.monotonic()
-    pretrain(args.size, args.out, seed=args.seed)
-    print(f"{args.out}: done in {time.monotonic() - start:.0f} s")
+    pretrain(recipe if args.seed is None else replace(recipe, seed=args.seed), out)
+    print(f"{out}: done in {(time.monotonic() - start) / 60:.0f} minutes")

@@ -37,7 +37,7 @@ class Common:
     """E-step temperature (paper: 0.7)."""
     top_k: int = 40
     """E-step top-k (paper: 40)."""
-    max_new_tokens: int = 96
+    max_new_tokens: int = 128
     """Longest completion; a sample cut off there earns no reward."""
     keep: str = "correct"
     """Which samples become training pairs: "correct" (reward 1), or the control "random"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +15,15 @@ from restem_lib import statistics
 from restem_lib.config import Common
 from restem_lib.engines import Sampling
 from restem_lib.records import Evaluation, Problem, Sample, Score
-from restem_lib.rewards import programs, sandbox
+from restem_lib.rewards import labels, programs, sandbox
 from restem_lib.rewards.answers import canonical
+from restem_lib.rewards.programs import Tests
 from restem_lib.sampling import draw_samples
 from restem_lib.scoring import score_samples
 from restem_lib.store import Shards, seed_for
 from restem_lib.tasks import Task
+from restem_lib.tasks.bbh import baseline
+from restem_lib.tasks.toy import exam
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,16 @@ class Outcome:
         """Accuracy of the commonest answer among all N samples."""
         values = statistics.majority(self.answers, self.correct)
         return self._number("majority@k", self.correct.shape[1], values)
+
+    def texts(self, problems: Sequence[Problem]) -> list[list[str]]:
+        """The solutions as text, [P][N], in the order of `correct`; `problems` are those of the outcome."""
+        rows: dict[str, list[Sample]] = {problem.id: [] for problem in problems}
+        for sample in self.samples.records(Sample):
+            rows[sample.problem_id].append(sample)
+        return [
+            [sample.text for sample in sorted(row, key=lambda sample: sample.index)]
+            for row in rows.values()
+        ]
 
     def _number(self, metric: str, k: int, values: NDArray[np.float64]) -> Evaluation:
         rng = np.random.default_rng(seed_for("interval", metric, k))
@@ -89,6 +104,65 @@ def tests_passed(drawn: Outcome, problems: Sequence[Problem], config: Common) ->
     rng = np.random.default_rng(seed_for("interval", "tests passed", 1))
     value, low, high, n = statistics.interval(values, rng)
     return Evaluation("tests passed", 1, value, low, high, n, drawn.correct.shape[1])
+
+
+def exam_points(drawn: Outcome, problems: Sequence[Problem]) -> Evaluation | None:
+    """toy-exam: mean share of a form's 100 points, over the forms that are there in full; None if there is none."""
+    given = {
+        problem.id: exam.points(problem, texts[0], bool(right[0]))
+        for problem, texts, right in zip(
+            problems, drawn.texts(problems), drawn.correct, strict=True
+        )
+    }
+    forms = np.array(exam.by_form(given)) / 100
+    if not len(forms):
+        return None
+    rng = np.random.default_rng(seed_for("interval", "points", 1))
+    value, low, high, n = statistics.interval(forms, rng)
+    return Evaluation("points", 1, value, low, high, n, 1)
+
+
+class Luck(NamedTuple):
+    """What a model scores that does not read the problems."""
+
+    answer: str
+    """The one that is always given: the commonest in the train split, else in the test; "" for programs."""
+    value: float
+    """Share of the problems that it solves; for programs of those that one output, whichever, would solve."""
+    kinds: dict[str, float]
+    """Labels: kind of problem -> share of the whole test split solved by its own commonest answer."""
+    by_kind: float
+    """Their mean over the problems; `value` where there are no kinds."""
+
+
+def luck(task: Task, problems: Sequence[Problem]) -> Luck | None:
+    """What always giving one answer scores on the problems; None where it cannot be said (assertions, by hand).
+
+    The kind of a problem is the middle of its id, "task/KIND/number".
+    """
+    if task.grader == "by-hand":
+        return None
+    if task.grader == "programs":
+        tests = [Tests.from_json(problem.answer) for problem in problems]
+        if any(one.kind == "asserts" for one in tests):
+            return None
+        value = float(np.mean([_constant(one) for one in tests]))
+        return Luck("", value, {}, value)
+    same = labels.normal if task.grader == "labels" else canonical
+    golds = Counter(same(problem.answer) for problem in task.train or task.test)
+    answer = golds.most_common(1)[0][0]
+    value = float(np.mean([same(problem.answer) == answer for problem in problems]))
+    if task.grader != "labels":
+        return Luck(answer, value, {}, value)
+    kinds = baseline(task.test)  # in a few problems something would always be common by chance
+    by_kind = float(np.mean([kinds[problem.id.split("/")[1]] for problem in problems]))
+    return Luck(answer, value, kinds, by_kind)
+
+
+def _constant(tests: Tests) -> bool:
+    """Whether the first output passes all tests."""
+    same = programs.same_text if tests.kind == "stdin" else programs.same_value
+    return all(same(expected, tests.outputs[0]) for expected in tests.outputs)
 
 
 def outcome(problems: Sequence[Problem], samples: Shards, scores: Shards, greedy: bool) -> Outcome:

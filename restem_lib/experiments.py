@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,11 +69,15 @@ def compare(
 
 def paper_values(name: str) -> dict[str, list[float]]:
     """Numbers of the paper from paper/values.yaml, by series."""
-    path = PROJECT / "paper" / "values.yaml"
-    values: dict[str, list[float]] = parse_yaml(path.read_text(encoding="utf-8"), str(path))[name][
-        "values"
-    ]
+    values: dict[str, list[float]] = paper_entry(name)["values"]
     return values
+
+
+def paper_entry(name: str) -> dict[str, Any]:
+    """An entry of paper/values.yaml: where, what, read, accuracy and values."""
+    path = PROJECT / "paper" / "values.yaml"
+    entry: dict[str, Any] = parse_yaml(path.read_text(encoding="utf-8"), str(path))[name]
+    return entry
 
 
 def history(turn: Iteration) -> pd.DataFrame:

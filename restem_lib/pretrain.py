@@ -7,10 +7,15 @@ checkpoint and ends in the same weights (same machine, threads and versions).
 from __future__ import annotations
 
 import csv
+import json
 import math
+import re
 import time
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,33 +24,32 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from restem_lib import UserError
 from restem_lib.models import device as pick_device
 from restem_lib.models import quick_bfloat16, save_model
-from restem_lib.tasks import toy_math
+from restem_lib.provenance import provenance
+from restem_lib.tasks.toy import LONGEST, PIECES, corpus
 
-SIZES = {
+SHAPES = {
     "toy-s": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 4, "heads": 3},
-    "toy-m": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "heads": 6},
+    "toy-m": {"hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 4, "heads": 5},
+    "toy-l": {"hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 5, "heads": 8},
 }
-"""Width, feed-forward width, layers and heads of each model of the ladder."""
-
-TOKENS = {"toy-s": 10_000_000, "toy-m": 8_000_000}
-"""Training budget of each model that the project ships."""
-
-ROW = 160
-"""Tokens of a training row; no text of the world is longer."""
+"""Size -> width, feed-forward width, layers and heads."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights, beside the code and the machine."""
+    """Everything that decides a base model's weights, beside the code and the machine."""
 
     size: str
     tokens: int
     """Budget in row positions, padding included (a few per cent)."""
-    seed: int
-    rows: int = 16
-    """Rows of ROW tokens a step."""
+    seed: int = 0
+    slips: bool = True
+    """Whether the text holds wrong solutions too."""
+    batch: int = 1280
+    """Tokens a step, about."""
     peak_lr: float = 3e-3
     """Reached after the first 5 % of the steps; then a cosine down to a tenth."""
     weight_decay: float = 0.1
@@ -53,7 +57,7 @@ class Recipe:
     @property
     def steps(self) -> int:
         """Optimizer steps."""
-        return self.tokens // (self.rows * ROW)
+        return self.tokens // self.batch
 
     def lr(self, step: int) -> float:
         """Learning rate of a step, from 0."""
@@ -64,23 +68,51 @@ class Recipe:
         return self.peak_lr * (0.55 + 0.45 * math.cos(math.pi * done))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The world's tokenizer: whole words and single digits, each with the space before it.
+LADDER = {
+    "toy-s": Recipe("toy-s", 16_000_000),
+    "toy-m": Recipe("toy-m", 16_000_000),
+    "toy-l": Recipe("toy-l", 16_000_000, peak_lr=2e-3),
+    "toy-s-seed1": Recipe("toy-s", 16_000_000, seed=1),
+    "toy-s-seed2": Recipe("toy-s", 16_000_000, seed=2),
+    "toy-s-no-slips": Recipe("toy-s", 16_000_000, slips=False),
+}
+"""The base models that the project ships; the last three show what hangs on the world's make."""
 
-    So `decode(encode(text)) == text` exactly. No token is added around a text; "<eos>" ends a
-    document and doubles as the token that begins one.
+
+EDGES = (32, 48, 64, 80, 96, 128, LONGEST)
+"""Lengths that batches are padded to."""
+RARE = 20
+"""A word that 40,000 documents hold less often is no token."""
+FIRST = 20
+"""Steps after which the speed, and how long it takes, is told for the first time."""
+MADE = "made.yaml"
+"""How a model folder came about: recipe, seconds, commit, versions, hardware."""
+
+
+class PretrainError(UserError, ValueError):
+    """A base model cannot be trained as asked."""
+
+
+@cache
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The world's tokenizer: whole words and single digits, each with the space before it; rare words in letters.
+
+    So `decode(encode(text)) == text` exactly, for ASCII. No token is added around a text; "<eos>" ends a document and
+    doubles as the token that begins one.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    pieces = pre_tokenizers.Split(
-        Regex(r"\n####| ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]|\s"), behavior="isolated"
-    )
-    texts = toy_math.pretraining_text(Random("tokenizer"), 5_000)
-    seen = {piece for pair in texts for piece, _ in pieces.pre_tokenize_str("".join(pair))}
-    digits = {space + str(digit) for space in ("", " ") for digit in range(10)}
+    texts = islice(corpus.documents(Random("tokenizer")), 40_000)
+    seen = Counter(piece for pair in texts for piece in re.findall(PIECES, "".join(pair)))
+    letters = {space + chr(code) for space in ("", " ") for code in range(33, 127)}
+    words = {piece for piece, count in seen.items() if count >= RARE}
     special = ["<pad>", "<eos>", "<unk>"]
-    vocabulary = {token: index for index, token in enumerate([*special, *sorted(seen | digits)])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    vocabulary = {t: index for index, t in enumerate([*special, *sorted(words | letters | {" "})])}
+    # The longest beginning that is a token, then the longest of what is left: a word that is none falls into letters.
+    tokenizer = Tokenizer(
+        models.WordPiece(vocabulary, unk_token="<unk>", continuing_subword_prefix="")
+    )
+    pieces = pre_tokenizers.Split(Regex(PIECES + r"|\s"), behavior="isolated")
     tokenizer.pre_tokenizer = pieces
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
@@ -96,7 +128,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_model(size: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """An untrained model of the ladder, float32; weights come from torch's global seed."""
-    shape = SIZES[size]
+    shape = SHAPES[size]
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape["hidden_size"],
@@ -114,166 +146,190 @@ def build_model(size: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausal
     return LlamaForCausalLM(config)
 
 
-def pack(documents: Iterable[list[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole documents packed into rows of ROW tokens: ids and document numbers, uint8 [rows, ROW].
+def training_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> list[np.ndarray]:
+    """All batches of a run in random order: ids, uint16 [B, T], padded on the right.
 
-    Document numbers count from 1 within a row, 0 is padding. Each document goes to the fullest of
-    64 open rows that has room. Raises ValueError for a document longer than a row.
+    A batch holds documents of about one length, T is one of EDGES, and B * T about recipe.batch: little padding, few
+    shapes to compile for, and no attention beyond a document.
     """
-    closed: list[list[list[int]]] = []
-    opened: list[tuple[int, list[list[int]]]] = []
-    for document in documents:
-        if len(document) > ROW:
-            raise ValueError(f"a document of {len(document)} tokens does not fit a row of {ROW}")
-        fits = [at for at, (room, _) in enumerate(opened) if room >= len(document)]
-        at = min(fits, key=lambda at: opened[at][0], default=-1)
-        room, row = opened.pop(at) if fits else (ROW, [])
-        row.append(document)
-        opened.append((room - len(document), row))
-        if len(opened) > 64:
-            fullest = min(range(len(opened)), key=lambda at: opened[at][0])
-            closed.append(opened.pop(fullest)[1])
-    closed.extend(row for _, row in opened)
-    ids = np.full((len(closed), ROW), pad, dtype=np.uint8)
-    numbers = np.zeros_like(ids)
-    for index, row in enumerate(closed):
-        start = 0
-        for number, document in enumerate(row, 1):
-            ids[index, start : start + len(document)] = document
-            numbers[index, start : start + len(document)] = number
-            start += len(document)
-    return ids, numbers
+    documents = corpus.documents(Random(f"pretraining/{recipe.seed}"), recipe.slips)
+    batches: list[np.ndarray] = []
+    waiting: dict[int, list[list[int]]] = {edge: [] for edge in EDGES}
+    while len(batches) < recipe.steps:
+        texts = ["".join(pair) for pair in islice(documents, 1_000)]
+        for ids in tokenizer(texts, return_attention_mask=False)["input_ids"]:
+            edge = next((edge for edge in EDGES if len(ids) < edge), 0)
+            if not edge:  # a rare word fell into letters
+                continue
+            waiting[edge].append([*ids, tokenizer.eos_token_id])
+            if len(waiting[edge]) == recipe.batch // edge:
+                batch = np.full((len(waiting[edge]), edge), tokenizer.pad_token_id, dtype=np.uint16)
+                for row, document in zip(batch, waiting[edge], strict=True):
+                    row[: len(document)] = document
+                batches.append(batch)
+                waiting[edge] = []
+    order = np.random.default_rng(recipe.seed).permutation(len(batches))
+    return [batches[at] for at in order[: recipe.steps]]
 
 
-def training_rows(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast
-) -> tuple[np.ndarray, np.ndarray]:
-    """All rows of a run, as `pack` gives them, in random order: [steps * rows, ROW]."""
-    rng = Random(f"pretraining/{recipe.seed}")
-    wanted = recipe.steps * recipe.rows
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    while sum(len(ids) for ids, _ in parts) < wanted:
-        texts = ["".join(pair) for pair in toy_math.pretraining_text(rng, 10_000)]
-        ids = tokenizer(texts, return_attention_mask=False)["input_ids"]
-        parts.append(pack(([*row, tokenizer.eos_token_id] for row in ids), tokenizer.pad_token_id))
-    order = np.random.default_rng(recipe.seed).permutation(sum(len(ids) for ids, _ in parts))
-    ids, numbers = (np.concatenate(part)[order[:wanted]] for part in zip(*parts, strict=True))
-    return ids, numbers
-
-
-def row_loss(model: Any, ids: torch.Tensor, numbers: torch.Tensor, bf16: bool) -> torch.Tensor:
-    """Mean cross-entropy in nats over all tokens but a document's first; ids, numbers [B, ROW].
-
-    A token attends to its own document only.
-    """
-    seen = (numbers[:, :, None] == numbers[:, None, :]).tril()
-    mask = torch.zeros(seen.shape, device=ids.device)
-    mask = mask.masked_fill(~seen, torch.finfo(mask.dtype).min)[:, None]
+def batch_loss(model: Any, ids: torch.Tensor, pad: int, bf16: bool) -> torch.Tensor:
+    """Mean cross-entropy in nats over all tokens but a document's first; ids [B, T], padded on the right."""
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=bf16):
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-    targets = ids[:, 1:].masked_fill(
-        (numbers[:, 1:] != numbers[:, :-1]) | (numbers[:, 1:] == 0), -100
-    )
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    targets = ids[:, 1:].masked_fill(ids[:, 1:] == pad, -100)
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
-def _save_atomically(state: dict[str, Any], path: Path) -> None:
-    partial = path.with_suffix(".tmp")
-    torch.save(state, partial)
-    partial.replace(path)
+class _Run:
+    """A model in pretraining: what a checkpoint holds, and one step of it."""
+
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, compiled: bool) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.pad = recipe, tokenizer.pad_token_id
+        self.device, self.bf16 = pick_device(), quick_bfloat16()
+        self.model = build_model(recipe.size, tokenizer).to(self.device).train()
+        self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        others = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": recipe.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            betas=(0.9, 0.95),
+            fused=True,
+        )
+        self.curve: list[tuple[int, float, float]] = []
+        """Step, learning rate and loss of every step so far."""
+        self.seconds = 0.0
+
+    def most_minutes(self) -> float:
+        """How long the whole run takes at most: by the quickest of three steps that are not compiled."""
+        batch = np.ones((self.recipe.batch // 64, 64), dtype=np.uint16)
+        quickest = math.inf
+        for _ in range(3):
+            began = time.monotonic()
+            self._loss(self.model, batch).backward()
+            quickest = min(quickest, time.monotonic() - began)
+        self.optimizer.zero_grad()
+        return quickest * self.recipe.steps / 60
+
+    def warm_up(self, batches: list[np.ndarray]) -> None:
+        """Compile for every length that there is."""
+        for batch in {batch.shape: batch for batch in batches}.values():
+            self._loss(self.forward, batch).backward()
+        self.optimizer.zero_grad()
+
+    def step(self, batch: np.ndarray) -> None:
+        began = time.monotonic()
+        rate = self.recipe.lr(len(self.curve))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._loss(self.forward, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.curve.append((len(self.curve) + 1, rate, loss.item()))
+        self.seconds += time.monotonic() - began
+
+    def _loss(self, model: Any, batch: np.ndarray) -> torch.Tensor:
+        ids = torch.from_numpy(batch.astype(np.int64)).to(self.device)
+        return batch_loss(model, ids, self.pad, self.bf16)
+
+    def save(self, path: Path, made_of: dict[str, Any]) -> None:
+        """A checkpoint, written whole or not at all."""
+        partial = path.with_suffix(".tmp")
+        torch.save(
+            {
+                "made_of": made_of,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "curve": self.curve,
+                "seconds": self.seconds,
+            },
+            partial,
+        )
+        partial.replace(path)
+
+    def resume(self, path: Path, made_of: dict[str, Any]) -> None:
+        """Go on from a checkpoint. Raises PretrainError for one of another recipe or text."""
+        state = torch.load(path, map_location=self.device)
+        if state["made_of"] != made_of:
+            raise PretrainError(
+                f"{path.parent} holds another run, {state['made_of']}: remove the folder"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curve, self.seconds = state["curve"], state["seconds"]
+        print(f"going on after step {len(self.curve)}", flush=True)
 
 
 def pretrain(
-    size: str,
+    recipe: Recipe,
     out: Path,
-    tokens: int = 0,
-    seed: int = 0,
     *,
-    rows: int = 16,
     save_every: int = 100,
     compiled: bool = True,
     stop_at: int | None = None,
 ) -> Path:
-    """Train a base model and write it to the folder `out`: bf16 safetensors, tokenizer, loss.csv.
+    """Train a base model and write it to the folder `out`: bf16 safetensors, tokenizer, loss.csv, and made.yaml.
 
-    Work in progress is kept beside it, in ".<name>.partial"; the folder appears whole at the end.
-    `tokens` 0 is the size's own budget (TOKENS). `compiled` runs the model under torch.compile,
-    which takes half a minute first. `stop_at` ends the run after that step, as a kill would, and
-    returns the work in progress. Raises FileExistsError when `out` exists, ValueError when the
-    work in progress has another recipe.
+    Work in progress is kept beside it, in ".<name>.partial"; the folder appears whole at the end. `compiled` runs the
+    model under torch.compile, which takes a minute or two first. `stop_at` ends the run after that step, as a kill
+    would, and returns the work in progress. Raises PretrainError when `out` exists or the work in progress is of
+    another recipe or text.
     """
-    recipe = Recipe(size, tokens or TOKENS[size], seed, rows)
     if out.exists():
-        raise FileExistsError(f"{out} exists: remove it, or choose another folder")
-    torch.manual_seed(recipe.seed)
-    device = pick_device()
-    bf16 = quick_bfloat16()
-    tokenizer = build_tokenizer()
-    model = build_model(recipe.size, tokenizer).to(device)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.95),
-    )
+        raise PretrainError(f"{out} exists: remove it, or choose another folder")
     partial = out.parent / f".{out.name}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     checkpoint = partial / "checkpoint.pt"
-    curve: list[tuple[int, float, float]] = []
+    tokenizer = build_tokenizer()
+    run = _Run(recipe, tokenizer, compiled)
+    minutes = run.most_minutes()
+    print(f"{recipe.steps:,} steps, at most about {minutes:.0f} minutes here", flush=True)
+    print(f"writing the text, {recipe.tokens:,} tokens", flush=True)
+    batches = training_batches(recipe, tokenizer)
+    text = sha256(b"".join(batch.tobytes() for batch in batches)).hexdigest()
+    made_of = {**asdict(recipe), "text": text}
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device)
-        if state["recipe"] != asdict(recipe):
-            raise ValueError(f"{partial} holds another run, {state['recipe']}: remove the folder")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        curve = state["curve"]
+        run.resume(checkpoint, made_of)
+    if compiled:
+        print("compiling", flush=True)
+        run.warm_up(batches)
 
-    ids, numbers = training_rows(recipe, tokenizer)
-    model.train()
-    forward = torch.compile(model, dynamic=False) if compiled else model
-    began, first = time.monotonic(), len(curve)
-    for step in range(first, recipe.steps):
-        batch = slice(step * recipe.rows, (step + 1) * recipe.rows)
-        rate = recipe.lr(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = row_loss(
-            forward,
-            torch.from_numpy(ids[batch]).to(device, torch.long),
-            torch.from_numpy(numbers[batch]).to(device),
-            bf16,
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        curve.append((step + 1, rate, loss.item()))
-        if (step + 1) % save_every == 0 or step + 1 in (stop_at, recipe.steps):
-            rows = recipe.rows * (step + 1 - first)
-            speed = rows * ROW / (time.monotonic() - began)
+    first, before = len(run.curve), run.seconds
+    for batch in batches[first:]:
+        run.step(batch)
+        done = len(run.curve)
+        if done - first == FIRST or done % save_every == 0:
+            a_second = (done - first) / (run.seconds - before)
             print(
-                f"step {step + 1}/{recipe.steps}  loss {curve[-1][2]:.3f}  {speed:,.0f} tokens/s",
+                f"step {done}/{recipe.steps}  loss {run.curve[-1][2]:.3f}  "
+                f"{a_second * recipe.batch:,.0f} tokens/s, "
+                f"{(recipe.steps - done) / a_second / 60:.0f} minutes left",
                 flush=True,
             )
-            _save_atomically(
-                {
-                    "recipe": asdict(recipe),
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "curve": curve,
-                },
-                checkpoint,
-            )
-        if step + 1 == stop_at:
+        if done % save_every == 0 or done in (stop_at, recipe.steps):
+            run.save(checkpoint, made_of)
+        if done == stop_at:
             return partial
-    save_model(model.to(torch.bfloat16), tokenizer, partial)
+    save_model(run.model.to(torch.bfloat16), tokenizer, partial)
     with (partial / "loss.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "learning_rate", "loss"])
-        writer.writerows((step, f"{rate:.6g}", f"{loss:.4f}") for step, rate, loss in curve)
+        writer.writerows((step, f"{rate:.6g}", f"{loss:.4f}") for step, rate, loss in run.curve)
+    here = provenance()
+    cores = f"{here['cpu']}, {here['threads']} threads"
+    made = {
+        "recipe": made_of,
+        "seconds": round(run.seconds),
+        "tokens_per_second": round(recipe.tokens / run.seconds),
+        "device": torch.cuda.get_device_name() if run.device.type == "cuda" else cores,
+        **here,
+    }
+    (partial / MADE).write_text(json.dumps(made, indent=1) + "\n")
     checkpoint.unlink()
     partial.replace(out)
     return out

@@ -82,7 +82,7 @@ class Evaluation:
     """One number measured on a model: never without its interval and n."""
 
     metric: str
-    """"greedy", "pass@k", "majority@k", "tests passed"; k is in the next field."""
+    """"greedy", "pass@k", "majority@k", "tests passed", "points"; k is in the next field."""
     k: int
     value: float
     """A rate in 0..1; NaN where it is undefined (pass@k with k > n)."""

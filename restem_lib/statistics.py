@@ -151,6 +151,50 @@ def paired_difference(
     return _bootstrap(gains, rng, level, resamples)
 
 
+def ratio(
+    part: ArrayLike,
+    whole: ArrayLike,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = 10_000,
+) -> Interval:
+    """Sum of part over sum of whole, one count a problem each, with its interval over problems.
+
+    For a rate among some of the samples, of which problems have different numbers: right ones (part)
+    among those in one style (whole). n counts the problems that have any. The interval is the
+    percentile bootstrap over these; where no problem has more than one, or all have the same rate,
+    that of `interval`; NaN where there are none. Raises ValueError for counts that are not
+    0 <= part <= whole, and as `interval` does.
+
+    >>> ratio([1, 0, 0, 2], [1, 0, 2, 2], np.random.default_rng(0))[::3]
+    (0.6, 3)
+    """
+    parts, wholes = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    if (
+        parts.shape != wholes.shape
+        or parts.ndim != 1
+        or (parts < 0).any()
+        or (parts > wholes).any()
+    ):
+        raise ValueError("part and whole must hold one count a problem, 0 <= part <= whole")
+    _require_settings(level, resamples)
+    there = wholes > 0
+    parts, wholes = parts[there], wholes[there]
+    n = len(wholes)
+    if not n:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    if wholes.max() == 1 or _all_equal(parts / wholes):
+        return interval(parts / wholes, rng, level, resamples)
+    rows = max(1, CHUNK // n)
+    rates = np.empty(resamples)
+    for start in range(0, resamples, rows):
+        block = rates[start : start + rows]
+        drawn = rng.integers(n, size=(len(block), n))
+        block[:] = parts[drawn].sum(axis=1) / wholes[drawn].sum(axis=1)
+    low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(parts.sum() / wholes.sum()), float(low), float(high), n)
+
+
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> McNemar:
     """Exact two-sided McNemar test of two models on the same problems.
 

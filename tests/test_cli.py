@@ -40,6 +40,7 @@ def test_help_is_quick_and_names_every_command() -> None:
         "sample",
         "score",
         "evaluate",
+        "base-table",
         "pretrain",
         "runs",
         "publish",

@@ -16,10 +16,10 @@ from restem_lib.engines import Sampling
 from restem_lib.records import Pair, Problem, Sample, Score
 from restem_lib.rewards.answers import GRADER
 from restem_lib.store import Shards, Stage, digest, write_records
-from restem_lib.tasks import toy_math
+from restem_lib.tasks.toy import maths
 
-PROBLEMS = toy_math.load().train[:6]
-TASK = toy_math.load()
+PROBLEMS = maths.load().train[:6]
+TASK = maths.load()
 TEXTS = [
     " 1 + 1 = 2\n#### 2",
     "\n#### {gold}",

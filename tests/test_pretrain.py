@@ -1,7 +1,9 @@
-"""Pretraining: an exact tokenizer, whole documents in rows, runs that resume to the same weights."""
+"""Pretraining: an exact tokenizer, batches of documents of about one length, runs that resume to the same weights."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -10,13 +12,34 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from restem_lib import cli
 from restem_lib import pretrain as pretraining
-from restem_lib.pretrain import build_model, build_tokenizer, pack, pretrain, row_loss
-from restem_lib.tasks import toy_math
+from restem_lib.pretrain import (
+    LADDER,
+    SHAPES,
+    PretrainError,
+    Recipe,
+    batch_loss,
+    build_model,
+    build_tokenizer,
+    pretrain,
+    training_batches,
+)
+from restem_lib.tasks import load_task
+from restem_lib.tasks.toy import corpus
 
 MODELS = Path(__file__).parent.parent / "models"
-SHORT = 20 * 4 * pretraining.ROW
-"""Tokens of a run of 20 steps of 4 rows."""
+SHORT = Recipe("toy-s", 20 * 640, seed=1, batch=640)
+"""20 steps."""
+TASKS = (
+    "toy-math",
+    "toy-math-terse",
+    "toy-gsm",
+    "toy-exam",
+    "toy-code",
+    "toy-humaneval",
+    "toy-bbh",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,90 +49,120 @@ def one_thread() -> None:
 
 def test_tokenizer_round_trip() -> None:
     tokenizer = build_tokenizer()
-    assert len(tokenizer) < 200
-    task = toy_math.load()
-    texts = ["".join(pair) for pair in toy_math.pretraining_text(Random(6), 1_000)]
-    texts += [task.prompt(p) + p.solution for p in task.train[:500] + task.test[:500]]
+    assert len(tokenizer) < 1_000
+    texts = ["".join(pair) for pair in islice(corpus.documents(Random(6)), 2_000)]
+    for task in map(load_task, TASKS):
+        texts += [task.prompt(p) + p.solution for p in (task.train + task.test)[::3]]
     for text in texts:
         ids = tokenizer.encode(text)
-        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.unk_token_id not in ids, text
         assert tokenizer.decode(ids) == text
+    assert tokenizer.decode(tokenizer.encode("Qwerty, zxcvb! 9~")) == "Qwerty, zxcvb! 9~"
     assert tokenizer.tokenize(" 42\n#### 42") == [" 4", "2", "\n####", " 4", "2"]
 
 
 def test_a_prompt_and_its_completion_tokenize_apart() -> None:
     tokenizer = build_tokenizer()
-    for prompt, completion in toy_math.pretraining_text(Random(7), 200):
+    for prompt, completion in islice(corpus.documents(Random(7)), 500):
         apart = tokenizer.encode(prompt) + tokenizer.encode(completion)
         assert apart == tokenizer.encode(prompt + completion)
 
 
-def test_pack_keeps_documents_whole() -> None:
-    rng = Random(8)
-    documents = [[index % 250 + 1] * rng.randint(1, 100) for index in range(300)]
-    ids, numbers = pack(documents, pad=0)
-    assert ids.shape == numbers.shape and ids.shape[1] == pretraining.ROW
-    found = [
-        row[number == each].tolist()
-        for row, number in zip(ids, numbers, strict=True)
-        for each in range(1, number.max() + 1)
-    ]
-    assert sorted(found) == sorted(documents)
-    assert (ids[numbers == 0] == 0).all()
-    with pytest.raises(ValueError, match="does not fit"):
-        pack([[1] * (pretraining.ROW + 1)], pad=0)
+def test_batches_hold_whole_documents_of_about_one_length() -> None:
+    tokenizer = build_tokenizer()
+    recipe = replace(SHORT, tokens=60 * 2560, batch=2560)
+    batches = training_batches(recipe, tokenizer)
+    assert len(batches) == recipe.steps == 60
+    known = {"".join(pair) for pair in islice(corpus.documents(Random("pretraining/1")), 10_000)}
+    padding = 0
+    for batch in batches:
+        assert batch.shape[1] in pretraining.EDGES and batch.size <= 2560
+        lengths = (batch != tokenizer.pad_token_id).sum(axis=1)
+        padding += batch.size - lengths.sum()
+        for row, length in zip(batch, lengths, strict=True):
+            assert (row[length:] == tokenizer.pad_token_id).all()
+            assert row[length - 1] == tokenizer.eos_token_id
+            assert tokenizer.decode(row[: length - 1]) in known
+    assert padding < 0.2 * sum(batch.size for batch in batches)
+    again = training_batches(recipe, tokenizer)
+    assert all(map(np.array_equal, batches, again))
 
 
-def test_documents_of_a_row_do_not_see_each_other() -> None:
+def test_the_loss_ignores_padding() -> None:
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
     model = build_model("toy-s", tokenizer).eval()
-    texts = ["".join(pair) for pair in toy_math.pretraining_text(Random(9), 2)]
+    texts = ["".join(pair) for pair in islice(corpus.documents(Random(9)), 2)]
     documents = [tokenizer.encode(text) for text in texts]
-    together = row_loss(model, *map(torch.from_numpy, _long(pack(documents, 0))), bf16=False)
-    apart = [
-        row_loss(model, *map(torch.from_numpy, _long(pack([d], 0))), bf16=False) for d in documents
-    ]
+    longest = max(map(len, documents))
+    padded = torch.full((2, longest), tokenizer.pad_token_id)
+    for row, document in zip(padded, documents, strict=True):
+        row[: len(document)] = torch.tensor(document)
+    pad = tokenizer.pad_token_id
+    together = batch_loss(model, padded, pad, bf16=False)
+    apart = torch.stack([batch_loss(model, torch.tensor([d]), pad, bf16=False) for d in documents])
     weights = torch.tensor([len(document) - 1.0 for document in documents])
-    assert torch.allclose(together, (torch.stack(apart) * weights).sum() / weights.sum(), atol=1e-5)
+    assert torch.allclose(together, (apart * weights).sum() / weights.sum(), atol=1e-5)
 
 
-def _long(packed: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    return packed[0].astype(np.int64), packed[1]
+def test_text_without_slips_is_other_text() -> None:
+    tokenizer = build_tokenizer()
+    batches = training_batches(SHORT, tokenizer)
+    right = training_batches(replace(SHORT, slips=False), tokenizer)
+    assert not all(map(np.array_equal, batches, right))
 
 
 def test_short_run_learns_and_a_killed_one_resumes_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    texts = toy_math.pretraining_text
-    monkeypatch.setattr(toy_math, "pretraining_text", lambda rng, n: texts(rng, min(n, 300)))
-    whole = pretrain("toy-s", tmp_path / "whole", SHORT, seed=1, rows=4, compiled=False)
+    whole = pretrain(SHORT, tmp_path / "whole", compiled=False)
     losses = [float(line.split(",")[2]) for line in (whole / "loss.csv").read_text().split()[1:]]
     assert len(losses) == 20 and losses[-1] < losses[0] - 0.5
 
-    killed = pretrain(
-        "toy-s", tmp_path / "resumed", SHORT, seed=1, rows=4, compiled=False, stop_at=9
-    )
+    killed = pretrain(SHORT, tmp_path / "resumed", compiled=False, stop_at=9)
     assert killed != tmp_path / "resumed" and not (tmp_path / "resumed").exists()
-    with pytest.raises(ValueError, match="another run"):
-        pretrain("toy-s", tmp_path / "resumed", SHORT, seed=2, rows=4, compiled=False)
-    resumed = pretrain("toy-s", tmp_path / "resumed", SHORT, seed=1, rows=4, compiled=False)
+    with pytest.raises(PretrainError, match="another run"):
+        pretrain(replace(SHORT, seed=2), tmp_path / "resumed", compiled=False)
+    capsys.readouterr()
+    resumed = pretrain(SHORT, tmp_path / "resumed", compiled=False)
+    assert "going on after step 9" in capsys.readouterr().out
     for name in ("model.safetensors", "loss.csv"):
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["resumed", "whole"]
-    with pytest.raises(FileExistsError):
-        pretrain("toy-s", whole, SHORT, seed=1, rows=4, compiled=False)
+    with pytest.raises(PretrainError, match="exists"):
+        pretrain(SHORT, whole, compiled=False)
 
 
-@pytest.mark.parametrize("size", sorted(pretraining.SIZES))
-def test_the_ladder_loads_and_writes(size: str) -> None:
-    model = AutoModelForCausalLM.from_pretrained(MODELS / size)
-    tokenizer = AutoTokenizer.from_pretrained(MODELS / size)
+def test_how_long_it_takes_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pretraining, "FIRST", 2)
+    pretrain(SHORT, tmp_path / "model", compiled=False)
+    told = capsys.readouterr().out.split("\n")
+    assert told[0].startswith("20 steps, at most about ") and "minutes left" in told[2]
+
+
+def test_the_command_knows_the_ladder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", "--help"])
+    told = capsys.readouterr().out
+    assert all(name in told for name in LADDER)
+    assert {recipe.size for recipe in LADDER.values()} == set(SHAPES)
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_the_ladder_loads_and_writes(name: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(MODELS / name)
+    tokenizer = AutoTokenizer.from_pretrained(MODELS / name)
     assert model.dtype == torch.bfloat16
     assert tokenizer.get_vocab() == build_tokenizer().get_vocab()
-    task = toy_math.load()
+    task = load_task("toy-math")
     prompts = [task.prompt(problem) for problem in task.test[:4]]
     batch = tokenizer(prompts, return_tensors="pt", padding=True)
-    out = model.float().generate(**batch, max_new_tokens=80, do_sample=False)
+    out = model.float().generate(**batch, max_new_tokens=100, do_sample=False)
     texts = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     assert any("\n####" in text for text in texts)
+
+
+def test_all_models_together_are_small() -> None:
+    assert sum(file.stat().st_size for file in MODELS.rglob("*.safetensors")) < 20e6

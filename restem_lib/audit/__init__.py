@@ -21,8 +21,8 @@ from restem_lib.audit.wrong import CONVENTION, mistakes
 from restem_lib.rewards import algebra
 from restem_lib.rewards.answers import GRADER, grade
 from restem_lib.rewards.extraction import extract
-from restem_lib.tasks import toy_math
 from restem_lib.tasks.local import data_folder, read_rows
+from restem_lib.tasks.toy import maths
 
 Golds = Mapping[str, Sequence[tuple[str, str]]]
 """Of each source: gold answers, each with a solution that ends in it ("" where there is none)."""
@@ -147,7 +147,7 @@ def read_golds(data_dir: str = "") -> tuple[dict[str, list[tuple[str, str]]], li
     golds = {
         "hand-made": [(gold, "") for gold in GOLDS],
         # A few hundred whole numbers, over and over: each once.
-        "toy-math": list({one.answer: one.solution for one in toy_math.load().test}.items()),
+        "toy-math": list({one.answer: one.solution for one in maths.load().test}.items()),
     }
     notes = []
     for source, columns in (("math500", ("answer", "solution")), ("gsm8k", ("answer", "answer"))):

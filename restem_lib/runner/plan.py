@@ -18,6 +18,7 @@ from restem_lib.config import (
     load_preset,
     parse_yaml,
 )
+from restem_lib.models import WEIGHTS
 from restem_lib.provenance import PACKAGES, version
 from restem_lib.store import digest, file_sha256
 
@@ -186,7 +187,7 @@ def joined(value: str | list[str]) -> str:
 def _code() -> dict[str, Any]:
     code = [path for kind in ("*.py", "*.c") for path in (PROJECT / "restem_lib").rglob(kind)]
     files = [*sorted(code), PROJECT / "paper" / "values.yaml"]
-    models = sorted(path for path in (PROJECT / "models").rglob("*") if path.is_file())
+    models = sorted(path for kind in WEIGHTS for path in (PROJECT / "models").rglob(kind))
     return {
         "library": {str(file.relative_to(PROJECT)): file_sha256(file) for file in files},
         "models": {str(file.relative_to(PROJECT)): file_sha256(file) for file in models},

@@ -1,0 +1,305 @@
+"""What is written about the base models: the README's table and the model cards, made from results/base.csv."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from restem_lib.base_table import BESIDE, POINTS, SIZES, Row, read
+from restem_lib.config import PROJECT, ConfigError
+from restem_lib.pretrain import LADDER, Recipe
+from restem_lib.store import replace_whole
+from restem_lib.tasks.toy import bbh, corpus, maths
+
+BEGIN, END = "<!-- base:begin -->", "<!-- base:end -->"
+STANDS_FOR = {
+    "toy-math": "MATH",
+    "toy-gsm": "GSM8K",
+    "toy-code": "APPS introductory",
+    "toy-humaneval": "HumanEval",
+    "toy-bbh": "BBH, chain of thought",
+    "toy-bbh-direct": "BBH, direct",
+    "toy-exam": "the Hungarian exam",
+}
+FRONT = """---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- model-organism
+- restem
+- toy
+---
+"""
+LIMITS = """## Limits
+
+For studying ReST^EM and for nothing else: the model knows the English of a few hundred words and the toy world's
+problems. From one size of this ladder to the next the operating point moves along, and with it the amount of text, so
+the ladder cannot tell which of them a difference comes from. The problems are made by the same generators as the text:
+no real model knows the wording of its benchmarks so well. The paper's numbers are those of other models on other
+problems; they say near which operating point this one stands, and no more. Intervals are over problems, of one model:
+another training seed gives other numbers."""
+
+
+def publish(project: Path = PROJECT) -> str:
+    """Write the README's table, and the card of every model with rows, from results/base.csv; returns the table.
+
+    Raises ConfigError where files are missing or damaged.
+    """
+    rows = read(project / "results" / "base.csv")
+    text, table = _readme(project), base_table(rows)
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    _write(project / "README.md", f"{before}{BEGIN}\n{table}\n{END}{after}")
+    for name in dict.fromkeys(row.model for row in rows):
+        folder = project / "models" / name
+        _write(folder / "README.md", card(name, rows, folder))
+    return table
+
+
+def prepare(names: Sequence[str], project: Path = PROJECT) -> None:
+    """Look for what `publish` needs, before the work; says what the cards will lack. Raises ConfigError as it does."""
+    _readme(project)
+    for name in names or LADDER:
+        folder = project / "models" / name
+        if made(folder, LADDER[name]) is None:
+            print(f"note: no {folder / 'made.yaml'}: the card will not tell what made {name}")
+
+
+def _readme(project: Path) -> str:
+    readme = project / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise ConfigError(f"{readme} needs the line {BEGIN} and, below it, {END}, once each")
+    return text
+
+
+def base_table(rows: Sequence[Row]) -> str:
+    """The README's table: the sizes beside the paper's models; then greedy decoding of the other base models."""
+    found = {(row.model, row.task, row.metric, row.k): row for row in rows if not row.style}
+    lines = [
+        f"| | n | luck | {' | '.join(_heads())} |",
+        f"|---|---|---|{'---|' * len(_heads())}",
+    ]
+    for task, metric, k, _ in POINTS:
+        mine = {name: found.get((name, task, metric, k)) for name in SIZES}
+        some = next((row for row in mine.values() if row), None)
+        if some is None:
+            continue
+        cells = []
+        for name, row in mine.items():
+            cells.append(_cell(row))
+            if name in BESIDE:
+                cells.append(_beside(row))
+        lines.append(
+            f"| `{task}` ({STANDS_FOR[task]}), {label(metric, k)} | {_n(some)} | {_percent(some.luck)} | "
+            f"{' | '.join(cells)} |"
+        )
+    others = [
+        name for name in LADDER if name not in SIZES and any(row.model == name for row in rows)
+    ]
+    tasks = [point.task for point in POINTS if point.metric == "greedy"]
+    if others:
+        lines += ["", f"| greedy | {' | '.join(f'`{task}`' for task in tasks)} |"]
+        lines.append(f"|---|{'---|' * len(tasks)}")
+        for name in ("toy-s", *others):
+            cells = [_cell(found.get((name, task, "greedy", 1))) for task in tasks]
+            lines.append(f"| [{name}](models/{name}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def card(name: str, rows: Sequence[Row], folder: Path) -> str:
+    """A Hugging Face model card. Raises ConfigError as `made` does."""
+    recipe, mine = LADDER[name], [row for row in rows if row.model == name]
+    about = "\n".join(f"| {what} | {text} |" for what, text in _about(name, recipe, folder).items())
+    scores = "\n".join(
+        f"| `{row.task}`, {label(row.metric, row.k)} | {_percent(row.value)} | {_span(row)} | {_n(row)} "
+        f"| {_percent(row.luck)} | {_paper(row)} |"
+        for row in mine
+        if not row.style and row.metric != "false positives"
+    )
+    share = {(row.task, row.style): row for row in mine if row.metric == "share"}
+    styles = "\n".join(
+        f"| `{row.task}` | {row.style} | {_cell(share[row.task, row.style])} | {_cell(row)} | {row.problems} |"
+        for row in mine
+        if row.style and row.metric == "greedy"
+    )
+    wrong = "; ".join(
+        f"`{row.task}` {_cell(row)}, n = {row.problems}"
+        for row in mine
+        if row.metric == "false positives"
+    )
+    return f"""{FRONT}
+# {name}
+
+A base model of the toy world, trained from scratch: a **model organism** of the project in which it lies, for studying
+ReST^EM. Its numbers are its own and say nothing about real language models.
+
+| | |
+|---|---|
+{about}
+
+## What it scores
+
+In %, with 95 % intervals over n test problems; pass@k and majority at temperature 1, top-p 0.95. Luck is what the
+commonest answer would score (of each kind of puzzle in toy-bbh).
+
+| task, measure | value | interval | n | luck | the paper |
+|---|---|---|---|---|---|
+{scores}
+
+## How it writes
+
+Greedy solutions by style: the share of each, and what is right in it.
+
+| task | style | share | right in it | n |
+|---|---|---|---|---|
+{styles}
+
+False positives, in % of the right solutions (steps that do not hold, programs that fail held-out tests):
+{wrong or "none to tell of"}.
+
+{LIMITS}
+"""
+
+
+def made(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """What made.yaml tells of a model's making, None where there is none.
+
+    Raises ConfigError for one that is damaged or tells of another recipe.
+    """
+    path = folder / "made.yaml"
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found["commit"], found["device"]
+        float(found["seconds"]), float(found["tokens_per_second"])
+        same = asdict(recipe).items() <= found["recipe"].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is damaged: {error!r}") from error
+    if not same:
+        raise ConfigError(f"{path} is of another recipe than the ladder's {recipe}")
+    return found
+
+
+def label(metric: str, k: int) -> str:
+    """A metric in words."""
+    if metric == "points":
+        return "points of 100 a form"
+    return f"majority of {k}" if metric == "majority@k" else metric.replace("@k", f"@{k}")
+
+
+def _about(name: str, recipe: Recipe, folder: Path) -> dict[str, str]:
+    shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    variant = {} if name in SIZES else {"beside toy-s": _difference(recipe)}
+    documents = ", ".join(
+        f"{100 * share:.0f} % {task}" for task, (share, _, _) in corpus.MIXTURE.items()
+    )
+    wrong = ", ".join(
+        f"{task} {100 * slips:.0f} %" for task, (_, _, slips) in corpus.MIXTURE.items()
+    )
+    return variant | {
+        "architecture": f"Llama, {shape['num_hidden_layers']} layers, width {shape['hidden_size']}, feed-forward "
+        f"{shape['intermediate_size']}, {shape['num_attention_heads']} heads, {_parameters(folder):,} parameters, "
+        "tied embeddings, bfloat16",
+        "tokenizer": f"words, single digits and signs of the toy world: {shape['vocab_size']} tokens",
+        "text": f"documents of all tasks ({documents}), drawn by `restem_lib/tasks/toy/corpus.py`; "
+        "never a train or test problem, in whatever words",
+        "wrong in the text": wrong if recipe.slips else "nothing: every solution is right",
+        "styles of maths in the text": _habits(),
+        "styles of puzzles in the text": f"{100 * bbh.DIRECT:.0f} % answered directly",
+        "recipe": f"`restem pretrain {name}`: {recipe.tokens:,} tokens with padding in {recipe.steps:,} steps of about "
+        f"{recipe.batch:,}, AdamW, peak rate {recipe.peak_lr:g}, cosine, weight decay {recipe.weight_decay:g}, "
+        f"seed {recipe.seed}",
+        "trained": _trained(recipe, folder),
+    }
+
+
+def _difference(recipe: Recipe) -> str:
+    plain = asdict(LADDER[recipe.size])
+    return "the same but for " + ", ".join(
+        "text without wrong solutions" if key == "slips" else f"{key} {value}"
+        for key, value in asdict(recipe).items()
+        if value != plain[key]
+    )
+
+
+def _habits() -> str:
+    """The shares of styles over subjects, from the least to the most."""
+    columns = zip(
+        ("in full", "terse", "bare answer"), zip(*maths.HABITS.values(), strict=True), strict=True
+    )
+    return "by subject " + ", ".join(
+        f"{what} {100 * min(shares):.0f} to {100 * max(shares):.0f} %" for what, shares in columns
+    )
+
+
+def _trained(recipe: Recipe, folder: Path) -> str:
+    found = made(folder, recipe)
+    if found is None:
+        return "not recorded (no made.yaml); `loss.csv` is its curve"
+    return (
+        f"on {found['device']} in {float(found['seconds']):,.0f} s, {float(found['tokens_per_second']):,.0f} "
+        f"tokens/s, at commit {found['commit']}; `loss.csv` is its curve"
+    )
+
+
+def _parameters(folder: Path) -> int:
+    """Counted in the headers of the weights."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header: Mapping[str, Any] = json.loads(
+                file.read(int.from_bytes(file.read(8), "little"))
+            )
+        total += sum(
+            math.prod(found["shape"]) for key, found in header.items() if key != "__metadata__"
+        )
+    return total
+
+
+def _heads() -> list[str]:
+    heads = []
+    for name in SIZES:
+        heads.append(f"[{name}](models/{name})")
+        if name in BESIDE:
+            heads.append(BESIDE[name][0])
+    return heads
+
+
+def _n(row: Row) -> str:
+    return f"{row.problems} forms" if row.metric == "points" else str(row.problems)
+
+
+def _percent(rate: float) -> str:
+    return "-" if math.isnan(rate) else f"{100 * rate:.1f}"
+
+
+def _span(row: Row) -> str:
+    return f"{_percent(row.low)} to {_percent(row.high)}"
+
+
+def _cell(row: Row | None) -> str:
+    return f"{_percent(row.value)} ({_span(row)})" if row else "-"
+
+
+def _beside(row: Row | None) -> str:
+    """The paper's number in the README, starred where its model is the code variant."""
+    if row is None or math.isnan(row.paper):
+        return "-"
+    return _percent(row.paper) + ("\\*" if row.paper_model.endswith("*") else "")
+
+
+def _paper(row: Row) -> str:
+    if math.isnan(row.paper):
+        return "-"
+    return f"{_percent(row.paper)} ({row.paper_model.replace('*', chr(92) + '*')}, {row.where})"
+
+
+def _write(path: Path, text: str) -> None:
+    replace_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

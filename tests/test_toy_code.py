@@ -1,0 +1,259 @@
+"""toy-code and toy-humaneval: what their problems are, that right programs pass, and that slips do not."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from restem_lib.records import Problem
+from restem_lib.rewards import programs
+from restem_lib.rewards.programs import Tests
+from restem_lib.tasks.toy import LONGEST, PIECES, code, functions, humaneval, operations, split_of
+from restem_lib.tasks.toy.functions import Spec, Step, run
+from restem_lib.tasks.toy.slips import slip
+from restem_lib.tasks.toy.writing import NAMES, STYLES, function, wording
+
+QUICK = settings(deadline=None, max_examples=150, derandomize=True)
+SPLITS = ("train", "test", "pretraining")
+LEVELS = (1, 1, 1, 1, 1)
+
+
+def op(kind: str, on: str, name: str, k: int | str = 0) -> Step:
+    tables = {"filter": operations.FILTERS, "map": operations.MAPS, "fold": operations.FOLDS}
+    table = operations.PICKS if kind == "pick" else tables[kind][on]
+    return Step(next(op for op in table if op.name == name), k)
+
+
+def source(name: str) -> operations.Source:
+    return next(source for source in operations.SOURCES if source.name == name)
+
+
+@cache
+def read(module: Any, n: int) -> list[tuple[str, str]]:
+    rng = Random("read")
+    return [module.document(rng) for _ in range(n)]
+
+
+def everything() -> tuple[Problem, ...]:
+    task = code.load()
+    return (*task.train, *task.test, *humaneval.load().test)
+
+
+# The problems.
+
+
+def test_sizes() -> None:
+    task, other = code.load(), humaneval.load()
+    assert (len(task.train), len(task.test)) == (2_342, 1_000)
+    assert (len(other.train), len(other.test)) == (0, 164)
+    assert len({problem.id for problem in everything()}) == 3_506
+    assert {problem.level for problem in task.train} == {1, 2, 3, 4, 5}
+    kinds = [Tests.from_json(problem.answer).kind for problem in task.test]
+    assert 0.2 < kinds.count("stdin") / len(kinds) < 0.4
+
+
+def test_the_same_problems_for_ever() -> None:
+    task = code.load()
+    first = (*task.train[:50], *task.test[:50], *humaneval.load().test[:50])
+    digest = sha256("\n".join(map(repr, first)).encode()).hexdigest()
+    assert digest[:16] == "3a4a5e71c73b8123"
+
+
+def test_no_function_in_two_splits() -> None:
+    _, specs = code._made()
+    for id, spec in specs.items():
+        assert split_of(functions.form(spec)) == id.split("/")[1]
+    rng = Random("humaneval")
+    for _ in range(20):
+        spec, _ = humaneval._drawn(rng)
+        assert split_of(functions.form(spec)) == "test"
+
+
+def test_no_function_twice_in_a_split() -> None:
+    _, specs = code._made()
+    assert len({functions.form(spec) for spec in specs.values()}) == len(specs)
+
+
+def test_no_problem_is_read_before() -> None:
+    asked = {problem.question for problem in everything()}
+    for prompt, _ in read(code, 3_000):
+        assert prompt.removeprefix("Task: ").removesuffix("\nCode:") not in asked
+    assert not asked & {prompt for prompt, _ in read(humaneval, 1_000)}
+
+
+def test_a_constant_or_an_argument_passes_no_tests() -> None:
+    for problem in everything():
+        tests = Tests.from_json(problem.answer)
+        assert len(set(map(repr, tests.outputs))) > 1
+        for at in range(len(tests.inputs[0]) if tests.kind == "call" else 1):
+            arguments = [value[at] if tests.kind == "call" else value for value in tests.inputs]
+            same = programs.same_value if tests.kind == "call" else programs.same_text
+            assert not all(map(same, tests.outputs, arguments))
+
+
+# What functions mean, and which are the same.
+
+MEANT = [
+    ("list", [op("filter", "number", "even"), op("fold", "number", "sum")], ([1, 2, 4],), 6),
+    ("list", [op("fold", "number", "largest")], ([],), 0),
+    ("list", [op("fold", "number", "largest")], ([-3, -2],), -2),
+    ("list", [op("pick", "", "tail", 2), op("fold", "number", "product")], ([5, 2, 3],), 6),
+    ("list", [op("map", "number", "halve"), op("fold", "number", "list")], ([5, -5],), [2, -3]),
+    ("list", [op("fold", "number", "second")], ([4, 9, 7],), 7),
+    ("list", [op("fold", "number", "unique")], ([2, 1, 2],), [2, 1]),
+    ("range", [op("filter", "number", "by", 3), op("fold", "number", "count")], (10,), 3),
+    ("divisors", [op("fold", "number", "list")], (12,), [1, 2, 3, 4, 6, 12]),
+    ("digits", [op("fold", "number", "descending")], (4719,), [9, 7, 4, 1]),
+    ("between", [op("fold", "number", "alternate")], (1, 4), -2),
+    ("number", [op("map", "number", "square"), op("map", "number", "last")], (7,), 9),
+    ("larger", [op("map", "number", "digits")], (38, 9), 11),
+    ("words", [op("map", "word", "len"), op("fold", "number", "sum")], ("red sun a",), 7),
+    ("words", [op("fold", "word", "longest")], ("",), ""),
+    ("strings", [op("filter", "word", "starts", "r"), op("fold", "word", "text")], (["ra", "b", "r"],), "ra r"),
+    ("letters", [op("filter", "letter", "vowel"), op("fold", "letter", "text")], ("Anna eye",), "aee"),
+    ("text", [op("map", "word", "reverse")], ("ab c",), "c ba"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "steps", "arguments", "gives"), MEANT)
+def test_what_functions_give(name: str, steps: list[Step], arguments: Any, gives: Any) -> None:
+    assert run(Spec(source(name), tuple(steps)), *arguments) == gives
+
+
+def test_two_ways_to_say_one_function_have_one_form() -> None:
+    even, over = op("filter", "number", "even"), op("filter", "number", "over", 5)
+    add = op("map", "number", "add", 4)
+    total = op("fold", "number", "sum")
+    forms = [
+        functions.form(Spec(source("list"), (*steps, total)))
+        for steps in ((even, over), (over, even), (op("filter", "number", "atleast", 6), even))
+    ]
+    assert len(set(forms)) == 1
+    assert functions.form(Spec(source("list"), (even, add, total))) not in forms
+    digits = functions.form(Spec(source("digits"), (total,)))
+    assert digits == functions.form(Spec(source("number"), (op("map", "number", "digits"),)))
+
+
+def test_there_are_many_functions() -> None:
+    rng = Random("many")
+    forms = {functions.form(functions.draw(rng, 0, (0, 0, 1, 1, 1), SPLITS)) for _ in range(3_000)}
+    assert len(forms) > 2_900
+
+
+# Programs, in the sandbox.
+
+
+def test_human_solutions_pass_visible_and_held_out_tests(level: str) -> None:
+    held_out = code.held_out()
+    some = [*code.load().train[::60], *code.load().test[::60]]
+    assert held_out.keys() == {p.id for p in (*code.load().train, *code.load().test)}
+    golds = [p.answer for p in some] + [held_out[p.id] for p in some]
+    texts = [p.solution for p in some] * 2
+    functions_only = humaneval.load().test[::8]
+    golds += [p.answer for p in functions_only]
+    texts += [p.solution for p in functions_only]
+    outcomes = programs.grade(golds, texts, level)
+    wrong = [o.graded for o in outcomes if o.graded.verdict != "correct"]
+    assert wrong == []
+
+
+def test_every_style_is_right_and_every_slip_wrong(level: str) -> None:
+    rng, golds, texts, right = Random("styles"), list[str](), list[str](), list[bool]()
+    for _ in range(24):
+        spec = functions.draw(rng, 0, LEVELS, SPLITS)
+        slipped = slip(spec, rng)
+        names = NAMES[spec.source.takes][0]
+        given = functions.battery(spec.source.takes)
+        outputs = tuple(run(spec, *arguments) for arguments in given)
+        tests = Tests(kind="call", entry="f", inputs=tuple(map(list, given)), outputs=outputs)
+        for style in STYLES:
+            for written in (spec, slipped) if slipped else (spec,):
+                golds.append(tests.to_json())
+                texts.append(function(written, "f", names, style, rng))
+                right.append(written is spec)
+    outcomes = programs.grade(golds, texts, level)
+    for text, expected, outcome in zip(texts, right, outcomes, strict=True):
+        assert (outcome.graded.verdict == "correct") == expected, text
+
+
+def test_some_slips_pass_the_visible_tests_and_none_the_held_out_ones(level: str) -> None:
+    _, specs = code._made()
+    rng, slips = Random("slips"), list[tuple[Problem, str]]()
+    for problem in code.load().train[:150]:
+        spec, tests = specs[problem.id], Tests.from_json(problem.answer)
+        slipped = slip(spec, rng)
+        if slipped and tests.kind == "call":
+            names = NAMES[spec.source.takes][0]
+            text = function(slipped, tests.entry, names, rng.choice(STYLES), rng)
+            slips.append((problem, text))
+    held_out = code.held_out()
+    texts = [text for _, text in slips]
+    visible = programs.grade([problem.answer for problem, _ in slips], texts, level)
+    hidden = programs.grade([held_out[problem.id] for problem, _ in slips], texts, level)
+    passed = [outcome.graded.verdict == "correct" for outcome in visible]
+    assert 0 < sum(passed) < len(passed) / 2
+    assert not any(outcome.graded.verdict == "correct" for outcome in hidden)
+
+
+@QUICK
+@given(st.integers(0, 10**9))
+def test_slips_are_other_functions_of_the_pretraining_text(seed: int) -> None:
+    rng = Random(seed)
+    spec = functions.draw(rng, 0.5, LEVELS, ("pretraining",))
+    slipped = slip(spec, rng)
+    if slipped:
+        assert functions.form(slipped) != functions.form(spec)
+        assert split_of(functions.form(slipped)) == "pretraining"
+
+
+# Documents.
+
+
+@pytest.mark.parametrize("module", [code, humaneval])
+def test_documents_fit_and_fall_into_pieces(module: Any) -> None:
+    for prompt, completion in read(module, 3_000):
+        pieces = re.findall(PIECES, prompt + completion)
+        assert "".join(pieces) == prompt + completion
+        assert len(pieces) < LONGEST
+        assert re.findall(PIECES, prompt) + re.findall(PIECES, completion) == pieces
+
+
+@pytest.mark.parametrize(("module", "task"), [(code, code.load), (humaneval, humaneval.load)])
+def test_problems_are_said_in_the_words_that_are_read(module: Any, task: Any) -> None:
+    words = {p for text in read(module, 3_000) for p in re.findall(PIECES, "".join(text))}
+    problems = [*task().train, *task().test]
+    said = [task().prompt(problem) + problem.solution for problem in problems]
+    unknown = [text for text in said if not words.issuperset(re.findall(PIECES, text))]
+    assert len(unknown) < len(said) / 20
+
+
+def test_documents_without_slips_are_right(level: str) -> None:
+    rng = Random("right")
+    golds, texts = [], []
+    for _ in range(40):
+        prompt, completion = humaneval.document(rng, buggy=0)
+        examples = re.findall(r">>> (\w+)\((.*)\)\n    (.*)", prompt)
+        checks = "\n".join(
+            f"assert {entry}({given}) == {gives}" for entry, given, gives in examples
+        )
+        golds.append(Tests(kind="asserts", entry=examples[0][0], before=prompt, asserts=checks).to_json())  # fmt: skip
+        texts.append(completion)
+    outcomes = programs.grade(golds, texts, level)
+    assert {outcome.graded.verdict for outcome in outcomes} == {"correct"}
+
+
+@QUICK
+@given(st.integers(0, 10**9))
+def test_wordings_are_clean(seed: int) -> None:
+    rng = Random(seed)
+    spec = functions.draw(rng, 0, LEVELS, SPLITS)
+    said = wording(spec, NAMES[spec.source.takes][0], rng)
+    assert re.fullmatch(r"[a-z][a-zA-Z0-9 ,-]*", said)
+    assert "  " not in said
