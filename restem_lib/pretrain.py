@@ -69,12 +69,12 @@ class Recipe:
 
 
 LADDER = {
-    "toy-s": Recipe("toy-s", 16_000_000),
-    "toy-m": Recipe("toy-m", 16_000_000),
-    "toy-l": Recipe("toy-l", 16_000_000, peak_lr=2e-3),
-    "toy-s-seed1": Recipe("toy-s", 16_000_000, seed=1),
-    "toy-s-seed2": Recipe("toy-s", 16_000_000, seed=2),
-    "toy-s-no-slips": Recipe("toy-s", 16_000_000, slips=False),
+    "toy-s": Recipe("toy-s", 14_000_000),
+    "toy-m": Recipe("toy-m", 14_000_000),
+    "toy-l": Recipe("toy-l", 14_000_000, peak_lr=2e-3),
+    "toy-s-seed1": Recipe("toy-s", 14_000_000, seed=1),
+    "toy-s-seed2": Recipe("toy-s", 14_000_000, seed=2),
+    "toy-s-no-slips": Recipe("toy-s", 14_000_000, slips=False),
 }
 """The base models that the project ships; the last three show what hangs on the world's make."""
 

@@ -34,11 +34,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from restem_lib.models import save_model
-    from restem_lib.pretrain import build_tokenizer
+    from restem_lib.models import TOYS, load_tokenizer, save_model
 
     torch.manual_seed(0)
-    tokenizer = build_tokenizer()
+    tokenizer = load_tokenizer(TOYS / "toy-s")
     end = tokenizer.eos_token_id
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -100,7 +100,7 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
 
 
 def test_a_task_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(TaskError, match="no task 'toy-meth'; there are toy-math, gsm8k"):
+    with pytest.raises(TaskError, match="no task 'toy-meth'; there are toy-math, toy-math-terse"):
         load_task("toy-meth")
     with pytest.raises(TaskError, match=r"no file .*none\.jsonl"):
         load_task("/none.jsonl")

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from fractions import Fraction
 from hashlib import sha256
-from itertools import islice
 from random import Random
 
 import pytest
@@ -16,9 +15,6 @@ from hypothesis import strategies as st
 from restem_lib.records import Problem
 from restem_lib.rewards import answers
 from restem_lib.tasks.toy import (
-    LONGEST,
-    PIECES,
-    corpus,
     exam,
     fits,
     for_reading,
@@ -65,7 +61,7 @@ def test_sizes_and_prompts() -> None:
 def test_the_same_problems_for_ever() -> None:
     asked = [*MATH.train[:50], *MATH.test[:50], *TERSE.train[:50], *GSM.test[:50], *EXAM.test[:50]]
     text = "\n".join(f"{p.id} {p.question} {p.answer} {p.solution}" for p in asked)
-    assert sha256(text.encode()).hexdigest()[:16] == "frozen"
+    assert sha256(text.encode()).hexdigest()[:16] == "397c821e20f40e32"
 
 
 def test_both_sets_of_human_solutions_are_of_the_same_problems() -> None:
@@ -127,14 +123,6 @@ def test_the_same_arithmetic_is_never_in_train_and_test() -> None:
     for task in (MATH, GSM, EXAM):
         shared = [p for p in task.test if len(arithmetic(p)) > 1 and arithmetic(p) in train]
         assert not shared, [p.question for p in shared[:3]]
-
-
-def test_the_pretraining_text_holds_no_problem() -> None:
-    asked = {
-        task.prompt(problem) for task in (MATH, GSM, EXAM) for problem in task.train + task.test
-    }
-    read_there = {prompt for prompt, _ in islice(corpus.documents(Random(4)), 20_000)}
-    assert not asked & read_there
 
 
 # Solutions.
@@ -249,19 +237,6 @@ def test_normal_forms_forget_order_and_grouping_and_nothing_else() -> None:
     assert normal_form(Node("-", 9, Node("-", 4, 2))) != normal_form(Node("-", Node("-", 9, 4), 2))
     assert normal_form(Node("gcd", 4, 6)) == normal_form(Node("gcd", 6, 4))
     assert normal_form(Node("mod", 4, 6)) != normal_form(Node("mod", 6, 4))
-
-
-# The text that is read.
-
-
-def test_documents_fit_and_are_made_of_pieces() -> None:
-    longest = 0
-    for prompt, completion in islice(corpus.documents(Random(5)), 5_000):
-        pieces = re.findall(PIECES, prompt + completion)
-        assert "".join(pieces) == prompt + completion
-        assert pieces == re.findall(PIECES, prompt) + re.findall(PIECES, completion)
-        longest = max(longest, len(pieces))
-    assert longest < LONGEST
 
 
 def test_without_slips_every_maths_document_is_right() -> None:

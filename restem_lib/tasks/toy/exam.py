@@ -13,9 +13,10 @@ from random import Random
 
 from restem_lib.records import Problem
 from restem_lib.tasks import Task
-from restem_lib.tasks.toy import Document, Drawn, for_reading, problems
+from restem_lib.tasks.toy import Document, Drawn, fits, for_reading, problems
 from restem_lib.tasks.toy.maths import SLIPS, TEMPLATE, problem, read_about
 from restem_lib.tasks.toy.plans import normal_form
+from restem_lib.tasks.toy.solutions import Style, write
 from restem_lib.tasks.toy.steps import results
 from restem_lib.tasks.toy.styles import MATHS
 from restem_lib.tasks.toy.subjects import Asked, ask
@@ -79,6 +80,9 @@ def _questions(level: int, n: int) -> tuple[Problem, ...]:
     def draw(rng: Random) -> Drawn:
         asked = ask(rng, (level,))
         words = _worded(asked, rng)
+        while not fits((TEMPLATE + words, write(asked.plan, Style(0.0, 1), rng))):
+            asked = ask(rng, (level,))
+            words = _worded(asked, rng)
         return Drawn(normal_form(asked.plan), lambda id: problem(id, words, asked.plan, level))
 
     return problems(f"toy-exam/{level}", {"test": n}, draw)["test"]

@@ -262,7 +262,7 @@ def navigate(rng: Random) -> Puzzle:
         )
     )
     right, wrong = (_walked(moves, place, extra) for extra in (0, error))
-    return puzzle("navigate", level, sorted(moves), asked, right, wrong)
+    return puzzle("navigate", level, walk, asked, right, wrong)
 
 
 def _walked(moves: list[Move], place: int, error: int) -> Worked:
