@@ -58,7 +58,7 @@ class Common:
     """Share of the steps with rising learning rate; after it, linear decay to zero at max_epochs."""
     eval_every: float = 0.5
     """Epochs between candidates for the M-step's stopping rule."""
-    patience: int = 1
+    patience: int = 2
     """Candidates without improvement of the validation reward before the M-step stops."""
     lora_rank: int = 0
     """Rank of LoRA adapters (with peft), which are merged into the base at the end; 0: full fine-tuning."""
@@ -125,7 +125,7 @@ class Config(Common):
     """A preset: everything the notebooks can be told. The fields are the key table."""
 
     seeds: tuple[int, ...] = (0,)
-    models: tuple[str, ...] = ("toy-m",)
+    models: tuple[str, ...] = ("toy-s",)
     """Base models: a toy name, a Hub id, a local folder or a .gguf file."""
     math_task: str = "toy-math"
     math_problems: int = 200

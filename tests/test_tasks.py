@@ -192,7 +192,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RESTEM_DATA", raising=False)
 
 
-HUB_NAMES = [name for name in names() if name not in ("toy-math", "hungarian-auto")]
+HUB_NAMES = [n for n in names() if not n.startswith("toy-") and n != "hungarian-auto"]
 
 
 @pytest.mark.parametrize("name", HUB_NAMES)
