@@ -76,7 +76,7 @@ def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:
         ylim=(0, 102),
         title=f"ours: model organism, n = {n} problems",
     )
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper left")
     return ax
 
 
