@@ -104,15 +104,6 @@ def nodes(plan: Plan) -> Iterator[Node]:
         yield plan
 
 
-def leaves(plan: Plan) -> Iterator[Number]:
-    """Every number, from left to right."""
-    if isinstance(plan, Node):
-        yield from leaves(plan.left)
-        yield from leaves(plan.right)
-    else:
-        yield plan
-
-
 def normal_form(plan: Plan) -> str:
     """The arithmetic without order or grouping within sums and products: equal for problems that ask the same.
 
