@@ -13,7 +13,7 @@ from typing import NamedTuple
 from restem_lib import evaluation, experiments, styles
 from restem_lib.config import PROJECT, Common, ConfigError
 from restem_lib.evaluation import Outcome
-from restem_lib.pretrain import LADDER
+from restem_lib.ladder import LADDER
 from restem_lib.records import Evaluation, Problem
 from restem_lib.rewards import grader
 from restem_lib.statistics import Interval
@@ -208,8 +208,8 @@ def known(names: Sequence[str], project: Path = PROJECT) -> list[str]:
     return list(names or LADDER)
 
 
-def make(names: Sequence[str], most: int, config: Common, project: Path = PROJECT) -> None:
-    """Measure base models and write results/base.csv; rows of models that are not named stay."""
+def make(names: Sequence[str], most: int, config: Common, project: Path = PROJECT) -> list[Row]:
+    """Measure base models: results/base.csv as it is now to be, rows of models that are not named as they were."""
     if most < 0:
         raise ConfigError(f"--test-problems is {most}; it must be at least 0")
     grader("programs", config.unsafe_programs)  # refuses now rather than after the first tasks
@@ -219,7 +219,7 @@ def make(names: Sequence[str], most: int, config: Common, project: Path = PROJEC
     for name in names:
         rows += measure(name, project / "models" / name, config, most)
     order = list(LADDER)
-    write(path, sorted(rows, key=lambda row: order.index(row.model)))
+    return sorted(rows, key=lambda row: order.index(row.model))
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:

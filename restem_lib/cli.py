@@ -10,6 +10,7 @@ from pathlib import Path
 
 from restem_lib import UserError, __version__, commands, runner, surveys
 from restem_lib.config import Common
+from restem_lib.ladder import LADDER
 
 _MODEL = "Hub id, local folder, .gguf file or toy model"
 _TEST = f"the first of the task to evaluate on (default: {commands.TEST_PROBLEMS}, or all if there are fewer)"
@@ -176,7 +177,8 @@ def _parser() -> argparse.ArgumentParser:
         "--test-problems",
         type=int,
         default=0,
-        help="of each task at most (default: 500; toy-bbh 600, toy-humaneval 164, toy-exam 660)",
+        help="of each task at most; the table is then only printed (default: 500; toy-bbh 600, toy-humaneval 164, "
+        "toy-exam 660)",
     )
     table.add_argument(
         "--unsafe-programs",
@@ -228,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain = add("pretrain", commands.pretrain, "train a toy base model from scratch")
     pretrain.add_argument(
         "name",
-        choices=("toy-s", "toy-m", "toy-l", "toy-s-seed1", "toy-s-seed2", "toy-s-no-slips"),
+        choices=tuple(LADDER),
     )
     pretrain.add_argument(
         "--out", type=Path, help="the model folder to make (default: runs/pretrained/NAME)"

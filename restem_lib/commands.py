@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restem_lib.config import Common, ConfigError, Loop
+from restem_lib.config import PROJECT, Common, ConfigError, Loop
+from restem_lib.ladder import LADDER
 
 if TYPE_CHECKING:
     from restem_lib.evaluation import Outcome
@@ -197,22 +198,26 @@ def _beside(model: Path, task: Task) -> list[str]:
 
 
 def make_base_table(args: argparse.Namespace) -> None:
-    """Measure the shipped base models beside the paper's numbers: results/base.csv, the README's table, model cards."""
+    """Measure the shipped base models beside the paper's numbers: results/base.csv, the README's table, model cards.
+
+    On fewer test problems than the table is made of, it is only printed.
+    """
     from restem_lib import base_table, cards
 
     names = base_table.known(args.models)
     cards.prepare(names)
-    base_table.make(
-        names,
-        args.test_problems,
-        Common(runs_dir=args.out, unsafe_programs=args.unsafe_programs),
-    )
+    config = Common(runs_dir=args.out, unsafe_programs=args.unsafe_programs)
+    rows = base_table.make(names, args.test_problems, config)
+    if args.test_problems:
+        print(cards.base_table(rows))
+        return
+    base_table.write(PROJECT / "results" / "base.csv", rows)
     print(cards.publish())
 
 
 def pretrain(args: argparse.Namespace) -> None:
     """Train a toy base model from scratch."""
-    from restem_lib.pretrain import LADDER, pretrain
+    from restem_lib.pretrain import pretrain
 
     recipe = LADDER[args.name]
     out = args.out or Path("runs/pretrained") / args.name

@@ -20,6 +20,7 @@ ORDER = [
     "rewards",
     "tasks",
     "models",
+    "ladder",
     "pretrain",
     "engines",
     "executors",

@@ -16,7 +16,7 @@ from restem_lib import base_table, cards
 from restem_lib.base_table import BESIDE, POINTS, SIZES, Row, paper
 from restem_lib.cli import main
 from restem_lib.config import PROJECT, Common, ConfigError
-from restem_lib.pretrain import LADDER
+from restem_lib.ladder import LADDER
 from restem_lib.tasks import load_task
 
 ROW = Row(
@@ -94,8 +94,9 @@ def project(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def make(project: Path, names: Sequence[str], most: int = 4) -> list[Row]:
     config = Common(runs_dir=str(project / "runs"), max_new_tokens=8)
-    base_table.make(names, most, config, project)
-    return base_table.read(project / "results" / "base.csv")
+    path = project / "results" / "base.csv"
+    base_table.write(path, base_table.make(names, most, config, project))
+    return base_table.read(path)
 
 
 def test_the_table_and_the_cards_are_made_of_the_rows(
@@ -135,6 +136,19 @@ def test_rows_of_other_models_stay(project: Path, level: str) -> None:
     rows = make(project, ["toy-s"])
     assert other in rows and all(row.value != 0.7531 for row in rows)
     assert [row.model for row in rows] == ["toy-s"] * (len(rows) - 1) + ["toy-l"]
+
+
+def test_a_small_table_is_only_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = [
+        PROJECT / name for name in ("results/base.csv", "README.md", "models/toy-s/README.md")
+    ]
+    before = [path.read_bytes() for path in written]
+    monkeypatch.setattr(base_table, "measure", lambda *_: [ROW])
+    assert main(["base-table", "--models", "toy-s", "--test-problems", "8"]) == 0
+    assert "| 8 | 2.0 | 25.0 (12.5 to 50.0) | 16.6 |" in capsys.readouterr().out
+    assert [path.read_bytes() for path in written] == before
 
 
 def test_made_json_is_told_and_checked(project: Path) -> None:
@@ -183,8 +197,6 @@ def test_evaluate_shows_the_papers_number_beside_a_base_model(
 
 def test_readme_and_cards_agree_with_the_results() -> None:
     path = PROJECT / "results" / "base.csv"
-    if not path.is_file():
-        pytest.skip("no results/base.csv: `restem base-table` has not been run")
     rows = base_table.read(path)
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     assert f"{cards.BEGIN}\n{cards.base_table(rows)}\n{cards.END}" in readme
