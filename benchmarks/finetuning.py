@@ -30,7 +30,7 @@ from restem_lib.records import Pair
 from restem_lib.scoring import score_samples
 from restem_lib.tasks import load_task
 
-MODEL, BATCH, RATE, WARMUP = "toy-s", 32, 1e-4, 0.1
+MODEL, BATCH, RATE, WARMUP = "toy-m", 32, 1e-4, 0.1
 PROBLEMS, SAMPLES = 600, 16
 """Of the E-step that the pairs are from: about 4,400 are kept."""
 UNCOUNTED = 2

@@ -1,6 +1,6 @@
 """How fast the E-step samples: `python -m benchmarks.sampling --json` (about 4 minutes on two cores).
 
-Our engine beside `generate` of transformers: same weights (toy-s), same prompts (toy-math), same sampling (temperature
+Our engine beside `generate` of transformers: same weights (toy-m), same prompts (toy-math), same sampling (temperature
 0.7, top-k 40), 256 problems x 16 samples. `generate` gets what helps it: prompts of like length together, and the batch
 size and dtype with which it is fastest here. Both count useful tokens only, up to the first end of sequence. Rounds are
 interleaved; the result is the median of their ratios. `--fewshot` puts eight worked examples before every problem,
@@ -44,7 +44,7 @@ Timed = tuple[int, float]
 
 
 def prompts(fewshot: bool, problems: int = PROBLEMS) -> list[str]:
-    """Problems of toy-math, each after the same worked examples if `fewshot` (short ones: toy-s has 512 positions)."""
+    """Problems of toy-math, each after the same worked examples if `fewshot` (short ones: toy-m has 512 positions)."""
     task = maths.load()
     asked = [task.prompt(problem) for problem in task.train]
     if not fewshot:
@@ -112,11 +112,11 @@ class Generate:
 
 def best_generate(asked: list[str], log: Callable[[str], object]) -> Generate:
     """The fastest batch size and dtype, tried on an eighth of the problems."""
-    tokenizer = load_tokenizer(TOYS / "toy-s")
+    tokenizer = load_tokenizer(TOYS / "toy-m")
     dtypes = [torch.float32, torch.bfloat16] if quick_bfloat16() else [torch.float32]
     found: list[tuple[float, Generate]] = []
     for dtype in dtypes:
-        model = load_model(TOYS / "toy-s", dtype)
+        model = load_model(TOYS / "toy-m", dtype)
         for batch in BATCHES:
             if batch > len(asked) // 8 * SAMPLES:
                 continue
@@ -134,7 +134,7 @@ class Vllm:
     def __init__(self, dtype: torch.dtype, rows: int) -> None:
         from restem_lib.engines.vllm_engine import VllmEngine
 
-        self.engine = VllmEngine(TOYS / "toy-s", dtype, rows)
+        self.engine = VllmEngine(TOYS / "toy-m", dtype, rows)
         self.settings = {"dtype": str(dtype), "rows": rows, "prefix caching": True}
 
     def sample(self, asked: list[str], seed: int) -> Timed:
@@ -155,9 +155,9 @@ def measure(
 ) -> dict[str, Any]:
     """Both on the same prompts, in turns; medians over the rounds."""
     asked = prompts(fewshot, problems)
-    tokenizer = load_tokenizer(TOYS / "toy-s")
+    tokenizer = load_tokenizer(TOYS / "toy-m")
     ours = Ours(
-        load_model(TOYS / "toy-s", torch.bfloat16 if quick_bfloat16() else torch.float32),
+        load_model(TOYS / "toy-m", torch.bfloat16 if quick_bfloat16() else torch.float32),
         tokenizer,
         rows,
     )

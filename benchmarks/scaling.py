@@ -1,6 +1,6 @@
 """How the cost of sampling grows with the work: `python -m benchmarks.scaling --json` (about 2 minutes on two cores).
 
-Our engine, toy-s, toy-math. Each series multiplies one size of the work and leaves the others: problems (x1, x4, x16),
+Our engine, toy-m, toy-math. Each series multiplies one size of the work and leaves the others: problems (x1, x4, x16),
 samples a problem (4 to 64), tokens of the prompt (about x1, x3, x5, x10, by worked examples, another set before every
 problem, so that nothing is shared). The exponent is the slope of log seconds over log size: 1 is in proportion, less is
 economy. The samples of a problem share its prompt, so both other exponents should be below 1. Rounds are interleaved,
@@ -36,7 +36,7 @@ Case = tuple[list[str], int]
 
 def cases() -> dict[str, dict[int, Case]]:
     """By series: size -> work."""
-    task, tokenizer = maths.load(), load_tokenizer(TOYS / "toy-s")
+    task, tokenizer = maths.load(), load_tokenizer(TOYS / "toy-m")
     asked = [task.prompt(problem) for problem in task.train[: 16 * PROBLEMS]]
     some = asked[:PROBLEMS]
     worked = [asked[i] + task.train[i].solution + "\n" for i in range(16 * PROBLEMS)]
@@ -78,7 +78,7 @@ def seconds(engine: TorchEngine, case: Case, seed: int) -> float:
 
 def endless(dtype: torch.dtype) -> TorchEngine:
     """An engine whose completions never end by themselves."""
-    model, tokenizer = load_model(TOYS / "toy-s", dtype), load_tokenizer(TOYS / "toy-s")
+    model, tokenizer = load_model(TOYS / "toy-m", dtype), load_tokenizer(TOYS / "toy-m")
     model.generation_config.eos_token_id = tokenizer.eos_token = None
     return TorchEngine(model, tokenizer, ROWS)
 

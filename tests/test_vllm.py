@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # those of vLLM and of what it imports are not ours
 ]
 
-TOY = TOYS / "toy-s"
+TOY = TOYS / "toy-m"
 GREEDY = Sampling(temperature=0, top_k=0, top_p=1, max_new_tokens=96)
 SAMPLED = Sampling(temperature=1, top_k=0, top_p=1, max_new_tokens=40)
 TASK = load_task("toy-math")
