@@ -19,7 +19,7 @@ class Recipe:
 
     size: str
     tokens: int
-    """Budget in row positions, padding included (a few per cent)."""
+    """Budget in row positions, padding (about an eighth) included."""
     seed: int = 0
     slips: bool = True
     """Whether the text holds wrong solutions too."""

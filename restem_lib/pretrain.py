@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from restem_lib.ladder import SHAPES, Recipe
 from restem_lib.models import device as pick_device
 from restem_lib.models import quick_bfloat16, save_model
 from restem_lib.provenance import provenance
+from restem_lib.store import replace_whole
 from restem_lib.tasks.toy import LONGEST, PIECES, corpus
 
 EDGES = (32, 48, 64, 80, 96, 128, LONGEST)
@@ -38,7 +40,8 @@ RARE = 20
 FIRST = 20
 """Steps after which the speed, and how long it takes, is told for the first time."""
 MADE = "made.yaml"
-"""How a model folder came about: recipe, seconds, commit, versions, hardware."""
+"""How a model folder came about: recipe, padding, seconds, and the commit, versions and hardware of every process that
+worked on it. JSON, which is YAML too; not named .json because those files are part of a model's identity."""
 
 
 class PretrainError(UserError, ValueError):
@@ -101,8 +104,8 @@ def build_model(size: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausal
 def training_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> list[np.ndarray]:
     """All batches of a run in random order: ids, uint16 [B, T], padded on the right.
 
-    A batch holds documents of about one length, T is one of EDGES, and B * T about recipe.batch: little padding, few
-    shapes to compile for, and no attention beyond a document.
+    A batch holds documents of about one length, T is one of EDGES, and B * T about recipe.batch: less padding than in
+    random batches, few shapes to compile for, and no attention beyond a document.
     """
     documents = corpus.documents(Random(f"pretraining/{recipe.seed}"), recipe.slips)
     batches: list[np.ndarray] = []
@@ -135,12 +138,12 @@ def batch_loss(model: Any, ids: torch.Tensor, pad: int, bf16: bool) -> torch.Ten
 class _Run:
     """A model in pretraining: what a checkpoint holds, and one step of it."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, compiled: bool) -> None:
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.pad = recipe, tokenizer.pad_token_id
         self.device, self.bf16 = pick_device(), quick_bfloat16()
         self.model = build_model(recipe.size, tokenizer).to(self.device).train()
-        self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
+        self.forward: Any = self.model
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -154,6 +157,8 @@ class _Run:
         self.curve: list[tuple[int, float, float]] = []
         """Step, learning rate and loss of every step so far."""
         self.seconds = 0.0
+        self.processes: list[dict[str, Any]] = []
+        """Provenance of every process that worked on the run, and the step that it went on from."""
 
     def most_minutes(self) -> float:
         """How long the whole run takes at most: by the quickest of three steps that are not compiled."""
@@ -166,11 +171,25 @@ class _Run:
         self.optimizer.zero_grad()
         return quickest * self.recipe.steps / 60
 
-    def warm_up(self, batches: list[np.ndarray]) -> None:
-        """Compile for every length that there is."""
-        for batch in {batch.shape: batch for batch in batches}.values():
-            self._loss(self.forward, batch).backward()
+    def compile(self, batches: list[np.ndarray]) -> None:
+        """Compile for every length that there is; where that fails, say so and stay as it is."""
+        print("compiling", flush=True)
+        self.forward = torch.compile(self.model, dynamic=False)
+        try:
+            for batch in {batch.shape: batch for batch in batches}.values():
+                self._loss(self.forward, batch).backward()
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of many kinds, and each of the others means the same
+            why = next(iter(str(error).splitlines()), "")
+            print(f"note: not compiled, so slower ({type(error).__name__}: {why})", flush=True)
+            self.forward = self.model
         self.optimizer.zero_grad()
+
+    def begin(self, here: dict[str, Any]) -> None:
+        """Note down the process that now works on the run."""
+        compiled = self.forward is not self.model
+        self.processes.append({"from_step": len(self.curve), "compiled": compiled, **here})
 
     def step(self, batch: np.ndarray) -> None:
         began = time.monotonic()
@@ -191,46 +210,63 @@ class _Run:
 
     def save(self, path: Path, made_of: dict[str, Any]) -> None:
         """A checkpoint, written whole or not at all."""
-        partial = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "made_of": made_of,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "curve": self.curve,
-                "seconds": self.seconds,
-            },
-            partial,
-        )
-        partial.replace(path)
+        state = {
+            "made_of": made_of,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "curve": self.curve,
+            "seconds": self.seconds,
+            "processes": self.processes,
+        }
+        replace_whole(path, lambda temporary: torch.save(state, temporary))
 
     def resume(self, path: Path, made_of: dict[str, Any]) -> None:
-        """Go on from a checkpoint. Raises PretrainError for one of another recipe or text."""
-        state = torch.load(path, map_location=self.device)
-        if state["made_of"] != made_of:
-            raise PretrainError(
-                f"{path.parent} holds another run, {state['made_of']}: remove the folder"
-            )
+        """Go on from a checkpoint. Raises PretrainError for a damaged one, or one of another recipe or text."""
+        try:
+            state = torch.load(path, map_location=self.device)
+            found = state["made_of"]
+            self.curve, self.seconds = state["curve"], state["seconds"]
+            self.processes = state["processes"]
+        except Exception as error:  # torch raises many kinds
+            why = next(iter(str(error).splitlines()), "")
+            raise PretrainError(f"{path} is damaged ({why}): remove {path.parent}") from error
+        if found != made_of:
+            raise PretrainError(f"{path.parent} holds another run, {found}: remove the folder")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.curve, self.seconds = state["curve"], state["seconds"]
         print(f"going on after step {len(self.curve)}", flush=True)
 
+    def made(self) -> dict[str, Any]:
+        """How the run went, for MADE."""
+        last = self.processes[-1]
+        gpu = self.device.type == "cuda"
+        return {
+            "seconds": round(self.seconds),
+            "tokens_per_second": round(self.recipe.tokens / self.seconds),
+            "device": torch.cuda.get_device_name()
+            if gpu
+            else f"{last['cpu']}, {last['threads']} threads",
+            "processes": self.processes,
+        }
 
-def pretrain(
-    recipe: Recipe,
-    out: Path,
-    *,
-    save_every: int = 100,
-    compiled: bool = True,
-    stop_at: int | None = None,
-) -> Path:
+    def write(self, folder: Path, tokenizer: PreTrainedTokenizerFast, made: dict[str, Any]) -> None:
+        """The finished model's folder."""
+        save_model(self.model.to(torch.bfloat16), tokenizer, folder)
+        with (folder / "loss.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["step", "learning_rate", "loss"])
+            writer.writerows(
+                (step, f"{rate:.6g}", f"{loss:.4f}") for step, rate, loss in self.curve
+            )
+        (folder / MADE).write_text(json.dumps(made, indent=1) + "\n")
+
+
+def pretrain(recipe: Recipe, out: Path, *, save_every: int = 100, compiled: bool = True) -> Path:
     """Train a base model and write it to the folder `out`: bf16 safetensors, tokenizer, loss.csv, and made.yaml.
 
     Work in progress is kept beside it, in ".<name>.partial"; the folder appears whole at the end. `compiled` runs the
-    model under torch.compile, which takes a minute or two first. `stop_at` ends the run after that step, as a kill
-    would, and returns the work in progress. Raises PretrainError when `out` exists or the work in progress is of
-    another recipe or text.
+    model under torch.compile, which takes a minute or two first. Raises PretrainError when `out` exists, or when the
+    work in progress is damaged or of another recipe or text.
     """
     if out.exists():
         raise PretrainError(f"{out} exists: remove it, or choose another folder")
@@ -239,7 +275,7 @@ def pretrain(
     checkpoint = partial / "checkpoint.pt"
     here = provenance()  # now: the commit may be another one in an hour
     tokenizer = build_tokenizer()
-    run = _Run(recipe, tokenizer, compiled)
+    run = _Run(recipe, tokenizer)
     minutes = run.most_minutes()
     print(f"{recipe.steps:,} steps, at most about {minutes:.0f} minutes here", flush=True)
     print(f"writing the text, {recipe.tokens:,} tokens", flush=True)
@@ -249,8 +285,8 @@ def pretrain(
     if checkpoint.exists():
         run.resume(checkpoint, made_of)
     if compiled:
-        print("compiling", flush=True)
-        run.warm_up(batches)
+        run.compile(batches)
+    run.begin(here)
 
     first, before = len(run.curve), run.seconds
     for batch in batches[first:]:
@@ -264,24 +300,15 @@ def pretrain(
                 f"{(recipe.steps - done) / a_second / 60:.0f} minutes left",
                 flush=True,
             )
-        if done % save_every == 0 or done in (stop_at, recipe.steps):
+        if done % save_every == 0 or done == recipe.steps:
             run.save(checkpoint, made_of)
-        if done == stop_at:
-            return partial
-    save_model(run.model.to(torch.bfloat16), tokenizer, partial)
-    with (partial / "loss.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", "learning_rate", "loss"])
-        writer.writerows((step, f"{rate:.6g}", f"{loss:.4f}") for step, rate, loss in run.curve)
-    cores = f"{here['cpu']}, {here['threads']} threads"
-    made = {
-        "recipe": made_of,
-        "seconds": round(run.seconds),
-        "tokens_per_second": round(recipe.tokens / run.seconds),
-        "device": torch.cuda.get_device_name() if run.device.type == "cuda" else cores,
-        **here,
-    }
-    (partial / MADE).write_text(json.dumps(made, indent=1) + "\n")
-    checkpoint.unlink()
-    partial.replace(out)
+    made = {"recipe": made_of, "padding": _padding(batches, run.pad), **run.made()}
+    replace_whole(out, lambda folder: run.write(folder, tokenizer, made))
+    shutil.rmtree(partial)
     return out
+
+
+def _padding(batches: list[np.ndarray], pad: int) -> float:
+    """Share of the positions that hold no token."""
+    empty = sum(int((batch == pad).sum()) for batch in batches)
+    return round(empty / sum(batch.size for batch in batches), 4)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from restem_lib.pretrain import (
     training_batches,
 )
 from restem_lib.tasks import load_task
-from restem_lib.tasks.toy import corpus
+from restem_lib.tasks.toy import LONGEST, corpus
 
 MODELS = Path(__file__).parent.parent / "models"
 SHORT = Recipe("toy-s", 20 * 640, seed=1, batch=640)
@@ -109,6 +112,21 @@ def test_text_without_slips_is_other_text() -> None:
     assert not all(map(np.array_equal, batches, right))
 
 
+def killed(recipe: Recipe, out: Path, at: int, **settings: Any) -> None:
+    """Pretrain until step `at` is done, and go down without a chance to save."""
+    step = pretraining._Run.step
+
+    def fatal(run: Any, batch: np.ndarray) -> None:
+        step(run, batch)
+        if len(run.curve) == at:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretraining._Run, "step", fatal)
+        pretrain(recipe, out, **settings)
+    assert not out.exists()
+
+
 def test_short_run_learns_and_a_killed_one_resumes_to_the_same_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,18 +134,73 @@ def test_short_run_learns_and_a_killed_one_resumes_to_the_same_weights(
     losses = [float(line.split(",")[2]) for line in (whole / "loss.csv").read_text().split()[1:]]
     assert len(losses) == 20 and losses[-1] < losses[0] - 0.5
 
-    killed = pretrain(SHORT, tmp_path / "resumed", compiled=False, stop_at=9)
-    assert killed != tmp_path / "resumed" and not (tmp_path / "resumed").exists()
+    killed(SHORT, tmp_path / "resumed", 3, save_every=4, compiled=False)
+    killed(SHORT, tmp_path / "resumed", 11, save_every=4, compiled=False)
     with pytest.raises(PretrainError, match="another run"):
         pretrain(replace(SHORT, seed=2), tmp_path / "resumed", compiled=False)
     capsys.readouterr()
-    resumed = pretrain(SHORT, tmp_path / "resumed", compiled=False)
-    assert "going on after step 9" in capsys.readouterr().out
+    resumed = pretrain(SHORT, tmp_path / "resumed", save_every=4, compiled=False)
+    assert "going on after step 8" in capsys.readouterr().out
     for name in ("model.safetensors", "loss.csv"):
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["resumed", "whole"]
+    made = json.loads((resumed / pretraining.MADE).read_text())
+    assert [process["from_step"] for process in made["processes"]] == [0, 8]
+    assert 0.05 < made["padding"] < 0.2
     with pytest.raises(PretrainError, match="exists"):
         pretrain(SHORT, whole, compiled=False)
+
+
+def test_a_kill_while_the_model_is_written_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretraining._Run, "made", Mock(side_effect=KeyboardInterrupt))
+        pretrain(SHORT, out, compiled=False)
+    assert not out.exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining._Run, "step", Mock(side_effect=AssertionError("again")))
+        pretrain(SHORT, out, compiled=False)
+    assert (out / "model.safetensors").is_file()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    killed(SHORT, tmp_path / "model", 5, save_every=4, compiled=False)
+    checkpoint = tmp_path / ".model.partial" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(
+        PretrainError, match=r"checkpoint\.pt is damaged .*remove .*\.model\.partial"
+    ):
+        pretrain(SHORT, tmp_path / "model", compiled=False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch.compile sets off warnings about its own insides
+def test_a_compiled_run_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        pretraining, "EDGES", (96, LONGEST)
+    )  # two lengths to compile for, not seven
+    whole = pretrain(SHORT, tmp_path / "whole")
+    killed(SHORT, tmp_path / "resumed", 11, save_every=4)
+    resumed = pretrain(SHORT, tmp_path / "resumed")
+    made = json.loads((resumed / pretraining.MADE).read_text())
+    assert all(process["compiled"] for process in made["processes"])
+    assert (whole / "model.safetensors").read_bytes() == (
+        resumed / "model.safetensors"
+    ).read_bytes()
+
+
+def test_without_a_compiler_it_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = Mock(side_effect=RuntimeError("no compiler\nat all"))
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: none)
+    out = pretrain(SHORT, tmp_path / "model")
+    assert "note: not compiled, so slower (RuntimeError: no compiler)" in capsys.readouterr().out
+    assert not json.loads((out / pretraining.MADE).read_text())["processes"][0]["compiled"]
 
 
 def test_how_long_it_takes_is_said_first(
