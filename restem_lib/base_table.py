@@ -14,6 +14,7 @@ from restem_lib import evaluation, experiments, styles
 from restem_lib.config import PROJECT, Common, ConfigError
 from restem_lib.evaluation import Outcome
 from restem_lib.ladder import LADDER
+from restem_lib.models import identity
 from restem_lib.records import Evaluation, Problem
 from restem_lib.rewards import grader
 from restem_lib.statistics import Interval
@@ -86,12 +87,21 @@ class Row:
     """Problems (points: forms) behind the value."""
     samples: int
     luck: float
-    """What the commonest answer scores on the task (`evaluation.Luck.by_kind`); NaN beside what is no accuracy."""
+    """What the commonest answer scores on the task (`evaluation.Luck.by_kind`); NaN beside what is not the accuracy of
+    one answer a problem: shares, points, pass@k with k > 1."""
     paper: float
     """NaN where the paper has none."""
     paper_model: str
     where: str
     """In the paper."""
+    weights: str
+    """Beginning of `models.identity` of the folder that was measured."""
+
+
+def wanted(task: str) -> int:
+    """How many test problems of a task the table is made of; 0 for a task that it does not have."""
+    known = any(point.task == task for point in POINTS)
+    return PROBLEMS.get(task, MOST) if known else 0
 
 
 def paper(model: str, task: str, metric: str, k: int) -> Paper | None:
@@ -112,20 +122,19 @@ def paper(model: str, task: str, metric: str, k: int) -> Paper | None:
 
 def measure(name: str, model: Path, config: Common, most: int = 0) -> list[Row]:
     """All rows of a base model; `most` test problems of a task at most, unless 0. Raises as evaluation does."""
-    rows = []
+    rows, weights = [], identity(model)[:12]
     for task_name in dict.fromkeys(point.task for point in POINTS):
         start = time.monotonic()
         task = load_task(task_name)
-        wanted = PROBLEMS.get(task_name, MOST)
-        problems = task.test[: min(wanted, most or wanted)]
+        problems = task.test[: min(wanted(task_name), most or wanted(task_name))]
         points = [point for point in POINTS if point.task == task_name]
         decoded = evaluation.greedy(model, task, problems, config)
         found = _numbers(name, model, task, problems, points, decoded, config)
         luck = evaluation.luck(task, problems)
         chance = luck.by_kind if luck else math.nan
-        rows += [_row(name, task_name, number, chance) for number in found]
+        rows += [_row(name, task_name, number, chance, weights) for number in found]
         if task.styles:
-            rows += _by_style(name, task, problems, decoded, chance, config)
+            rows += _by_style(name, task, problems, decoded, chance, weights, config)
         print(f"{name} on {task_name}: {time.monotonic() - start:.0f} s", flush=True)
     return rows
 
@@ -156,18 +165,19 @@ def _numbers(
     return [number for number in found if number]
 
 
-def _row(model: str, task: str, found: Evaluation, luck: float) -> Row:
+def _row(model: str, task: str, found: Evaluation, luck: float, weights: str) -> Row:
     beside = paper(model, task, found.metric, found.k) or Paper(math.nan, "", "")
-    luck = math.nan if found.metric == "points" else luck
+    one_answer = found.metric != "points" and (found.metric != "pass@k" or found.k == 1)
     return Row(
         model,
         task,
         "",
         **asdict(found),
-        luck=luck,
+        luck=luck if one_answer else math.nan,
         paper=beside[0],
         paper_model=beside[1],
         where=beside[2],
+        weights=weights,
     )
 
 
@@ -177,10 +187,12 @@ def _by_style(
     problems: Sequence[Problem],
     decoded: Outcome,
     luck: float,
+    weights: str,
     config: Common,
 ) -> list[Row]:
     def row(style: str, metric: str, found: Interval, n: int, luck: float = math.nan) -> Row:
-        return Row(model, task.name, style, metric, 1, *found[:3], n, 1, luck, math.nan, "", "")
+        name, no_paper = task.name, (math.nan, "", "")
+        return Row(model, name, style, metric, 1, *found[:3], n, 1, luck, *no_paper, weights)
 
     styled = styles.read(decoded, task, problems, config)
     rows = []
@@ -209,17 +221,25 @@ def known(names: Sequence[str], project: Path = PROJECT) -> list[str]:
 
 
 def make(names: Sequence[str], most: int, config: Common, project: Path = PROJECT) -> list[Row]:
-    """Measure base models: results/base.csv as it is now to be, rows of models that are not named as they were."""
+    """The rows of the base models `names`, in the ladder's order. Raises ConfigError for most < 0."""
     if most < 0:
         raise ConfigError(f"--test-problems is {most}; it must be at least 0")
     grader("programs", config.unsafe_programs)  # refuses now rather than after the first tasks
     config = replace(config, max_new_tokens=min(config.max_new_tokens, LONGEST))
-    path = project / "results" / "base.csv"
-    rows = [row for row in read(path) if row.model not in names] if path.is_file() else []
-    for name in names:
-        rows += measure(name, project / "models" / name, config, most)
+    return [
+        row
+        for name in LADDER
+        if name in names
+        for row in measure(name, project / "models" / name, config, most)
+    ]
+
+
+def keep(path: Path, rows: Sequence[Row]) -> None:
+    """Put rows into results/base.csv; those of models that are not among them stay."""
+    models = {row.model for row in rows}
+    others = [row for row in read(path) if row.model not in models] if path.is_file() else []
     order = list(LADDER)
-    return sorted(rows, key=lambda row: order.index(row.model))
+    write(path, sorted([*rows, *others], key=lambda row: order.index(row.model)))
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from restem_lib.base_table import BESIDE, POINTS, SIZES, Row, read
 from restem_lib.config import PROJECT, ConfigError
 from restem_lib.ladder import LADDER, Recipe
+from restem_lib.records import Problem
 from restem_lib.store import replace_whole
-from restem_lib.tasks.toy import bbh, corpus, maths
+from restem_lib.tasks.toy import bbh, corpus, steps
 
 BEGIN, END = "<!-- base:begin -->", "<!-- base:end -->"
 STANDS_FOR = {
@@ -25,6 +29,8 @@ STANDS_FOR = {
     "toy-bbh-direct": "BBH, direct",
     "toy-exam": "the Hungarian exam",
 }
+READ = 2_000
+"""Documents of a task that the styles of the text are counted in."""
 FRONT = """---
 license: apache-2.0
 language: en
@@ -39,9 +45,10 @@ tags:
 LIMITS = """## Limits
 
 For studying ReST^EM and for nothing else: the model knows the English of a few hundred words and the toy world's
-problems. From one size of this ladder to the next the operating point moves along, and with it the amount of text, so
-the ladder cannot tell which of them a difference comes from. The problems are made by the same generators as the text:
-no real model knows the wording of its benchmarks so well. The paper's numbers are those of other models on other
+problems. Size and operating point move together on this ladder: all sizes read the same text, so a larger model also
+starts from another accuracy, and a difference in what ReST^EM does to them may come from either (toy-l's peak
+learning rate is lower, too). The problems are made by the same generators as the text: no real model knows the wording of its
+benchmarks so well. The paper's numbers are those of other models on other
 problems; they say near which operating point this one stands, and no more. Intervals are over problems, of one model:
 another training seed gives other numbers."""
 
@@ -54,10 +61,12 @@ def publish(project: Path = PROJECT) -> str:
     rows = read(project / "results" / "base.csv")
     text, table = _readme(project), base_table(rows)
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    _write(project / "README.md", f"{before}{BEGIN}\n{table}\n{END}{after}")
+    written = {project / "README.md": f"{before}{BEGIN}\n{table}\n{END}{after}"}
     for name in dict.fromkeys(row.model for row in rows):
         folder = project / "models" / name
-        _write(folder / "README.md", card(name, rows, folder))
+        written[folder / "README.md"] = card(name, rows, folder)
+    for path, new in written.items():
+        _write(path, new)
     return table
 
 
@@ -145,8 +154,8 @@ ReST^EM. Its numbers are its own and say nothing about real language models.
 
 ## What it scores
 
-In %, with 95 % intervals over n test problems; pass@k and majority at temperature 1, top-p 0.95. Luck is what the
-commonest answer would score (of each kind of puzzle in toy-bbh).
+In %, with 95 % intervals over n test problems; pass@k and majority at temperature 1, top-p 0.95. Luck is what always
+giving the commonest answer would score (of each kind of puzzle in toy-bbh; for programs one output, whichever).
 
 | task, measure | value | interval | n | luck | the paper |
 |---|---|---|---|---|---|
@@ -160,7 +169,8 @@ Greedy solutions by style: the share of each, and what is right in it.
 |---|---|---|---|---|
 {styles}
 
-False positives, in % of the right solutions (steps that do not hold, programs that fail held-out tests):
+False positives, in % of the right solutions that show steps (steps that do not hold) or are programs (that fail
+held-out tests):
 {wrong or "none to tell of"}.
 
 {LIMITS}
@@ -177,8 +187,8 @@ def made(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
         return None
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found["commit"], found["device"]
-        float(found["seconds"]), float(found["tokens_per_second"])
+        found["device"], [process["commit"] for process in found["processes"]]
+        [float(found[number]) for number in ("seconds", "tokens_per_second", "padding")]
         same = asdict(recipe).items() <= found["recipe"].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is damaged: {error!r}") from error
@@ -200,7 +210,7 @@ def _about(name: str, recipe: Recipe, folder: Path) -> dict[str, str]:
     documents = ", ".join(
         f"{100 * share:.0f} % {task}" for task, (share, _, _) in corpus.MIXTURE.items()
     )
-    wrong = ", ".join(
+    slips = ", ".join(
         f"{task} {100 * slips:.0f} %" for task, (_, _, slips) in corpus.MIXTURE.items()
     )
     return variant | {
@@ -210,11 +220,13 @@ def _about(name: str, recipe: Recipe, folder: Path) -> dict[str, str]:
         "tokenizer": f"words, single digits and signs of the toy world: {shape['vocab_size']} tokens",
         "text": f"documents of all tasks ({documents}), drawn by `restem_lib/tasks/toy/corpus.py`; "
         "never a train or test problem, in whatever words",
-        "wrong in the text": wrong if recipe.slips else "nothing: every solution is right",
-        "styles of maths in the text": _habits(),
+        "slips in the text": f"tried in {slips}; a program has none where none can be made"
+        if recipe.slips
+        else "none: every solution is right",
+        "styles of maths in the text": _styles_read(),
         "styles of puzzles in the text": f"{100 * bbh.DIRECT:.0f} % answered directly",
-        "recipe": f"`restem pretrain {name}`: {recipe.tokens:,} tokens with padding in {recipe.steps:,} steps of about "
-        f"{recipe.batch:,}, AdamW, peak rate {recipe.peak_lr:g}, cosine, weight decay {recipe.weight_decay:g}, "
+        "recipe": f"`restem pretrain {name}`: {recipe.tokens:,} tokens, padding included, in {recipe.steps:,} steps of "
+        f"about {recipe.batch:,}, AdamW, peak rate {recipe.peak_lr:g}, cosine, weight decay {recipe.weight_decay:g}, "
         f"seed {recipe.seed}",
         "trained": _trained(recipe, folder),
     }
@@ -229,23 +241,30 @@ def _difference(recipe: Recipe) -> str:
     )
 
 
-def _habits() -> str:
-    """The shares of styles over subjects, from the least to the most."""
-    columns = zip(
-        ("in full", "terse", "bare answer"), zip(*maths.HABITS.values(), strict=True), strict=True
-    )
-    return "by subject " + ", ".join(
-        f"{what} {100 * min(shares):.0f} to {100 * max(shares):.0f} %" for what, shares in columns
-    )
+@cache
+def _styles_read() -> str:
+    """The shares of styles in the pretraining text, as the step checker reads it."""
+    told = []
+    for task in ("toy-math", "toy-gsm", "toy-exam"):
+        _, draw, slips = corpus.MIXTURE[task]
+        rng, nothing = Random("card"), Problem("", "", "")
+        found = Counter(steps.read(nothing, draw(rng, slips)[1]).style for _ in range(READ))
+        shares = ", ".join(
+            f"{100 * found[style] / READ:.0f} % {style}" for style in steps.STYLES if found[style]
+        )
+        told.append(f"{task} {shares}")
+    return "; ".join(told) + f" (of {READ:,} documents each)"
 
 
 def _trained(recipe: Recipe, folder: Path) -> str:
     found = made(folder, recipe)
     if found is None:
         return "not recorded (no made.yaml); `loss.csv` is its curve"
+    commits = dict.fromkeys(process["commit"] for process in found["processes"])
     return (
         f"on {found['device']} in {float(found['seconds']):,.0f} s, {float(found['tokens_per_second']):,.0f} "
-        f"tokens/s, at commit {found['commit']}; `loss.csv` is its curve"
+        f"tokens/s ({100 * float(found['padding']):.0f} % of them padding), at commit {', then '.join(commits)}; "
+        "`loss.csv` is its curve"
     )
 
 

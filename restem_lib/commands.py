@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from restem_lib.config import PROJECT, Common, ConfigError, Loop
 from restem_lib.ladder import LADDER
+from restem_lib.tasks.toy import LONGEST
 
 if TYPE_CHECKING:
     from restem_lib.evaluation import Outcome
@@ -43,12 +44,14 @@ def _ready(args: argparse.Namespace) -> tuple[Loop, Task, Path]:
         if both.exact or both.partial:
             print(
                 f"note: of {both.of} test problems of {task.name} {both.exact} are training problems too, "
-                f"{both.partial} partly"
+                f"{both.partial} share a run of words with one"
             )
     grader(task.grader, loop.unsafe_programs)  # refuses now rather than after the sampling
     model = models.resolve(loop.model, loop.runs_dir)
     if flags.get("learning_rate") is None:
         loop = replace(loop, learning_rate=TOY_RATE if models.is_toy(model) else RATE)
+    if models.is_toy(model):  # nothing longer was in its text
+        loop = replace(loop, max_new_tokens=min(loop.max_new_tokens, LONGEST))
     if flags.get("test_problems") is None:
         loop = replace(loop, test_problems=min(TEST_PROBLEMS, len(task.test)))
     return loop, task, model
@@ -140,10 +143,15 @@ def score(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Evaluate a model on test problems, and compare it with another."""
-    from restem_lib import em, evaluation, models, report, styles
+    """Evaluate a model on test problems, and compare it with another.
+
+    On a toy task by default as many problems as the base table has: the same samples are then shared with it.
+    """
+    from restem_lib import base_table, em, evaluation, models, report, styles
 
     wanted, args.samples = args.samples, 1
+    if args.test_problems is None:
+        args.test_problems = base_table.wanted(args.task) or None
     loop, task, _ = _ready(args)
     if args.all_tests and task.grader != "programs":
         raise ConfigError(f"--all-tests is for tasks of programs; {task.name} has final answers")
@@ -165,7 +173,7 @@ def evaluate(args: argparse.Namespace) -> None:
             if task.grader != "programs":  # which differ in wording, not in answer
                 numbers.append(drawn.majority())
         _say(Path(name).name, numbers)
-        lines = _beside(model, task) + report.exam(decoded, task, test)
+        lines = _beside(model, task, numbers) + report.exam(decoded, task, test)
         if luck:
             lines += report.kinds(decoded, test, luck)
         if task.second_grader:
@@ -189,12 +197,17 @@ def evaluate(args: argparse.Namespace) -> None:
             print(report.gain(styles.gain(before, styled), what))
 
 
-def _beside(model: Path, task: Task) -> list[str]:
-    """What the paper has beside a toy base model."""
-    from restem_lib import base_table, models
+def _beside(model: Path, task: Task, numbers: Sequence[Evaluation]) -> list[str]:
+    """What the paper has beside a toy base model's numbers."""
+    from restem_lib import base_table, cards, models
 
-    found = base_table.paper(model.name, task.name, "greedy", 1) if models.is_toy(model) else None
-    return [f"{found.model} in the paper: {found.value:.1%} ({found.where})"] if found else []
+    lines = []
+    for number in numbers if models.is_toy(model) else ():
+        found = base_table.paper(model.name, task.name, number.metric, number.k)
+        if found:
+            what = cards.label(number.metric, number.k)
+            lines.append(f"{found.model} in the paper: {what} {found.value:.1%} ({found.where})")
+    return lines
 
 
 def make_base_table(args: argparse.Namespace) -> None:
@@ -206,12 +219,12 @@ def make_base_table(args: argparse.Namespace) -> None:
 
     names = base_table.known(args.models)
     cards.prepare(names)
-    config = Common(runs_dir=args.out, unsafe_programs=args.unsafe_programs)
+    config = Common(runs_dir=args.out, unsafe_programs=args.unsafe_programs, max_new_tokens=LONGEST)
     rows = base_table.make(names, args.test_problems, config)
     if args.test_problems:
         print(cards.base_table(rows))
         return
-    base_table.write(PROJECT / "results" / "base.csv", rows)
+    base_table.keep(PROJECT / "results" / "base.csv", rows)
     print(cards.publish())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 import numpy as np
 
@@ -68,10 +69,10 @@ def styles(found: Styled, what: str) -> list[str]:
             right = f"{row.correct:.3f} (95 % interval {row.low:.3f} to {row.high:.3f}, n={row.n})"
             lines.append(f"  {row.style:<14} {share:<25} right {right}")
     wrong = found.false_positives()
-    if found.flawed is not None and wrong is not None and wrong.n:
+    if found.flawed is not None and found.checked is not None and wrong is not None and wrong.n:
         lines.append(
-            f"  false positives: {int(found.flawed.sum())} of {int(found.correct.sum())} right solutions, "
-            f"{wrong.value:.3f} ({_within(wrong)})"
+            f"  false positives: {int(found.flawed.sum())} of {int(found.checked.sum())} right solutions with "
+            f"steps or tests to check, {wrong.value:.3f} ({_within(wrong)})"
         )
     return lines
 
@@ -100,4 +101,6 @@ def _within(found: Evaluation | Interval, times: int = 1, shape: str = ".3f") ->
 
 
 def _signed(found: Interval) -> str:
+    if isnan(found.low):
+        return f"{found.value:+.3f} (no interval: the same in every resample)"
     return f"{found.value:+.3f} (95 % interval {found.low:+.3f} to {found.high:+.3f})"

@@ -52,6 +52,8 @@ class Styled:
     """[P, N]"""
     flawed: NDArray[np.bool_] | None
     """[P, N]: right, but a false positive; None where nothing tells."""
+    checked: NDArray[np.bool_] | None
+    """[P, N]: right, and with steps to check or tests to run; an answer alone shows no steps."""
 
     def counts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Solutions, and right solutions, of each problem and style: [P, styles] each."""
@@ -74,11 +76,11 @@ class Styled:
         return found
 
     def false_positives(self) -> Interval | None:
-        """Share of the right solutions that are false positives; None where nothing tells."""
-        if self.flawed is None:
+        """Share of false positives among the right solutions that can be checked; None where nothing tells."""
+        if self.flawed is None or self.checked is None:
             return None
         rng = np.random.default_rng(seed_for("interval", "false positives"))
-        return ratio(self.flawed.sum(axis=1), self.correct.sum(axis=1), rng)
+        return ratio(self.flawed.sum(axis=1), self.checked.sum(axis=1), rng)
 
 
 def read(drawn: Outcome, task: Task, problems: Sequence[Problem], config: Common) -> Styled:
@@ -91,7 +93,7 @@ def read(drawn: Outcome, task: Task, problems: Sequence[Problem], config: Common
         for problem, row in zip(problems, texts, strict=True)
     ]
     flawed = _flawed(task.styles, problems, texts, drawn.correct, config)
-    return Styled(task.styles.names, np.array(style), drawn.correct, flawed)
+    return Styled(task.styles.names, np.array(style), drawn.correct, *flawed)
 
 
 def _flawed(
@@ -100,11 +102,13 @@ def _flawed(
     texts: Sequence[Sequence[str]],
     correct: NDArray[np.bool_],
     config: Common,
-) -> NDArray[np.bool_] | None:
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | tuple[None, None]:
+    """`Styled.flawed` and `Styled.checked`."""
     if styles.flawed is None and styles.held_out is None:
-        return None
+        return None, None
     places = [(int(p), int(s)) for p, s in np.argwhere(correct)]
-    found = np.zeros_like(correct)
+    found, checked = np.zeros_like(correct), np.zeros_like(correct)
+    wrong: list[bool | None]
     if styles.flawed is not None:
         wrong = [styles.flawed(problems[p], texts[p][s]) for p, s in places]
     else:
@@ -116,8 +120,8 @@ def _flawed(
         graded = programs.grade(golds, written, level) if places else []
         wrong = [outcome.graded.verdict != "correct" for outcome in graded]
     for (p, s), flaw in zip(places, wrong, strict=True):
-        found[p, s] = flaw
-    return found
+        found[p, s], checked[p, s] = bool(flaw), flaw is not None
+    return found, checked
 
 
 class Gain(NamedTuple):
@@ -135,7 +139,8 @@ def gain(before: Styled, after: Styled) -> Gain:
 
     A style that one model never uses has the other's accuracy there, so that it counts as chosen or given up. The
     two parts describe and do not explain: a model that keeps a style for other problems than before changes its
-    accuracy within it. Raises ValueError for other styles or problems.
+    accuracy within it. A part that no resample changes has NaN for an interval. Raises ValueError for other styles or
+    problems.
     """
     if before.names != after.names or len(before.correct) != len(after.correct):
         raise ValueError("a gain needs the same styles and the same problems for both models")
@@ -146,6 +151,8 @@ def gain(before: Styled, after: Styled) -> Gain:
     # How often each problem is drawn, times the counts, is the counts of a resample.
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
     low, high = np.quantile(_parts(drawn @ counts), (0.025, 0.975), axis=0)
+    low = np.where(low == high, np.nan, low)  # a width of 0 would claim a certainty
+    high = np.where(np.isnan(low), np.nan, high)
     parts = [Interval(float(once[i]), float(low[i]), float(high[i]), n) for i in range(2)]
     a, b = before.correct.mean(axis=1), after.correct.mean(axis=1)
     return Gain(paired_difference(a, b, np.random.default_rng(0)), parts[0], parts[1])

@@ -17,6 +17,7 @@ from restem_lib.base_table import BESIDE, POINTS, SIZES, Row, paper
 from restem_lib.cli import main
 from restem_lib.config import PROJECT, Common, ConfigError
 from restem_lib.ladder import LADDER
+from restem_lib.models import identity
 from restem_lib.tasks import load_task
 
 ROW = Row(
@@ -34,6 +35,7 @@ ROW = Row(
     0.166,
     "PaLM 2-S",
     "Figure 2",
+    "0123456789ab",
 )
 
 
@@ -45,7 +47,11 @@ def test_every_point_of_the_paper_is_in_its_file() -> None:
         for one in found.values():
             assert one is None or (0 < one.value < 1 and one.where)
     assert paper("toy-s", "toy-math", "greedy", 1) == (0.1661, "PaLM 2-S", "Figure 2, left")
-    assert paper("toy-s", "toy-humaneval", "greedy", 1) == (0.39, "PaLM 2-S*", "Figure 3, right")
+    assert paper("toy-s", "toy-humaneval", "greedy", 1) == (
+        0.39,
+        "PaLM 2-S*",
+        "Figure 3, right, of version 1",
+    )
     sampled = paper("toy-l", "toy-math", "pass@k", 64)
     assert sampled is not None and sampled.value == pytest.approx(0.759)
     assert paper("toy-l", "toy-math", "pass@k", 8) is paper("toy-l", "math", "greedy", 1) is None
@@ -95,7 +101,7 @@ def project(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def make(project: Path, names: Sequence[str], most: int = 4) -> list[Row]:
     config = Common(runs_dir=str(project / "runs"), max_new_tokens=8)
     path = project / "results" / "base.csv"
-    base_table.write(path, base_table.make(names, most, config, project))
+    base_table.keep(path, base_table.make(names, most, config, project))
     return base_table.read(path)
 
 
@@ -110,6 +116,8 @@ def test_the_table_and_the_cards_are_made_of_the_rows(
     greedy = next(row for row in rows if row.task == "toy-math" and row.metric == "greedy")
     assert (greedy.problems, greedy.paper, greedy.paper_model) == (4, 0.1661, "PaLM 2-S")
     assert {row.metric for row in rows} >= {"share", "greedy"}
+    assert not math.isnan(greedy.luck) and all(math.isnan(row.luck) for row in rows if row.k == 64)
+    assert {row.weights for row in rows} == {identity(project / "models" / "toy-s")[:12]}
     assert "points" not in {row.metric for row in rows}  # no whole form
 
     cards.prepare(["toy-s"], project)
@@ -154,10 +162,16 @@ def test_a_small_table_is_only_printed(
 def test_made_json_is_told_and_checked(project: Path) -> None:
     folder = project / "models" / "toy-s"
     recipe = asdict(LADDER["toy-s"])
-    facts = {"commit": "abc123", "seconds": 60.0, "tokens_per_second": 2e5, "device": "one core"}
+    facts = {
+        "padding": 0.125,
+        "seconds": 60.0,
+        "tokens_per_second": 2e5,
+        "device": "one core",
+        "processes": [{"commit": "abc123"}, {"commit": "abc123"}, {"commit": "def456"}],
+    }
     path = folder / "made.yaml"
     path.write_text(json.dumps({**facts, "recipe": {**recipe, "text": "1234"}}))
-    told = "on one core in 60 s, 200,000 tokens/s, at commit abc123"
+    told = "on one core in 60 s, 200,000 tokens/s (12 % of them padding), at commit abc123, then def456"
     assert told in cards.card("toy-s", [ROW], folder)
     path.write_text(json.dumps({**facts, "recipe": {**recipe, "seed": 7}}))
     with pytest.raises(ConfigError, match="of another recipe"):
@@ -189,7 +203,7 @@ def test_evaluate_shows_the_papers_number_beside_a_base_model(
     model = str(project / "models" / "toy-s")
     rest = ["--task", "toy-math", "--test-problems", "4", "--max-new-tokens", "8"]
     assert main(["evaluate", "--model", model, "--out", str(project / "runs"), *rest]) == 0
-    assert "PaLM 2-S in the paper: 16.6% (Figure 2, left)" in capsys.readouterr().out
+    assert "PaLM 2-S in the paper: greedy 16.6% (Figure 2, left)" in capsys.readouterr().out
 
 
 # What is committed.
@@ -198,6 +212,9 @@ def test_evaluate_shows_the_papers_number_beside_a_base_model(
 def test_readme_and_cards_agree_with_the_results() -> None:
     path = PROJECT / "results" / "base.csv"
     rows = base_table.read(path)
+    assert {row.model for row in rows} == set(LADDER)
+    for row in rows:
+        assert row.weights == identity(PROJECT / "models" / row.model)[:12], row.model
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     assert f"{cards.BEGIN}\n{cards.base_table(rows)}\n{cards.END}" in readme
     for name in {row.model for row in rows}:
