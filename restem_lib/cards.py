@@ -47,9 +47,9 @@ LIMITS = """## Limits
 For studying ReST^EM and for nothing else: the model knows the English of a few hundred words and the toy world's
 problems. Size and operating point move together on this ladder: all sizes read the same text, so a larger model also
 starts from another accuracy, and a difference in what ReST^EM does to them may come from either (toy-l's peak
-learning rate is lower, too). The problems are made by the same generators as the text: no real model knows the wording of its
-benchmarks so well. The paper's numbers are those of other models on other
-problems; they say near which operating point this one stands, and no more. Intervals are over problems, of one model:
+learning rate is lower, too). The problems are made by the same generators as the text: no real model knows the
+wording of its benchmarks so well. The paper's numbers are those of other models on other problems; they say near
+which operating point this one stands, and no more. Intervals are over problems, of one model:
 another training seed gives other numbers."""
 
 
