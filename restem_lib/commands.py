@@ -34,6 +34,7 @@ def _ready(args: argparse.Namespace) -> tuple[Loop, Task, Path]:
     from restem_lib.tasks.overlap import overlaps
 
     flags = {name: value for name, value in vars(args).items() if name in Loop.__dataclass_fields__}
+    flags.setdefault("val_problems", 0)  # the same split as train makes
     loop = Loop(
         **{name: value for name, value in flags.items() if value is not None}, runs_dir=args.out
     )

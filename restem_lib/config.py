@@ -29,9 +29,9 @@ class ConfigError(UserError, ValueError):
 class Common:
     """Settings that a preset and a single run share. Defaults are those of `params/cpu.yaml`."""
 
-    val_problems: int = 0
+    val_problems: int = 500
     """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
-    test_problems: int = 200
+    test_problems: int = 1000
     """Test problems evaluated (the first of the task); 0: all."""
     temperature: float = 0.7
     """E-step temperature (paper: 0.7)."""
@@ -128,9 +128,9 @@ class Config(Common):
     models: tuple[str, ...] = ("toy-s",)
     """Base models: a toy name, a Hub id, a local folder or a .gguf file."""
     math_task: str = "toy-math"
-    math_problems: int = 200
+    math_problems: int = 1000
     """Training problems of the maths task; 0: all but the validation slice."""
-    math_samples: int = 8
+    math_samples: int = 16
     """Samples per problem and iteration (paper: 32)."""
     math_iterations: int = 3
     pass_k_samples: int = 8

@@ -36,6 +36,7 @@ def loop(tiny: Path, copying: Path, tmp_path: Path) -> Loop:
         samples=6,
         iterations=2,
         max_new_tokens=6,
+        val_problems=0,
         test_problems=50,
         learning_rate=1e-2,
         batch_size=8,
