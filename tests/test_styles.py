@@ -96,15 +96,31 @@ def test_programs_have_styles(style: str, text: str) -> None:
     assert readers.of_program(Problem("x", "", "-"), text) == style
 
 
-def test_an_answer_alone_is_no_false_positive() -> None:
+def test_an_answer_alone_has_no_steps_to_be_wrong() -> None:
     problem = Problem(
         "x", "What is 3 times 2, and 8 more?", "14", " 3 * 2 = 6; 6 + 8 = 14\n#### 14"
     )
     flawed = readers.MATHS.flawed
     assert flawed is not None
-    assert not flawed(problem, "\n#### 14")
-    assert flawed(problem, " 3 * 2 = 7; 7 + 7 = 14\n#### 14")
-    assert flawed(problem, " 3 * 2 is 6\n#### 14")
+    for alone in (
+        "\n#### 14",
+        " The answer is 14.",
+        "So the answer is: 14",
+        "\\boxed{14}",
+        "Answer: 14",
+    ):
+        assert readers.MATHS.of(problem, alone) == "bare" and flawed(problem, alone) is None
+    assert flawed(problem, " 3 * 2 = 6; 6 + 8 = 14\n#### 14") is False
+    assert flawed(problem, " 3 * 2 = 7; 7 + 7 = 14\n#### 14") is True
+    for unread in (
+        " 3 * 2 is 6\n#### 14",
+        " rubbish 3 + 3 = 9. The answer is 14.",
+        " The answer is 9. The answer is 14.",
+        " #### 9\n#### 14",
+        " 14 #### 14",
+        "",
+    ):
+        assert readers.MATHS.of(problem, unread) == "other" and flawed(problem, unread) is True
 
 
 # Numbers.

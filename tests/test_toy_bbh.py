@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from hashlib import sha256
 from itertools import pairwise, permutations, product
 from random import Random
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from restem_lib.rewards.labels import grade
 from restem_lib.tasks.bbh import baseline
 from restem_lib.tasks.local import TaskError
-from restem_lib.tasks.toy import LONGEST, bbh, split_of
+from restem_lib.tasks.toy import LONGEST, bbh
 
 TASK = bbh.load()
 PIECES = re.compile(r"\n *| ?[A-Za-z_]+| ?[0-9]| ?[^\sA-Za-z0-9]")
@@ -229,11 +228,6 @@ def test_one_task_alone_and_asked_directly() -> None:
         bbh.load("toy-bbh:date")
 
 
-def test_the_same_problems_for_ever() -> None:
-    text = "\n".join(f"{p.id} {p.question} {p.solution}" for p in TASK.test)
-    assert sha256(text.encode()).hexdigest()[:16] == "d837d4c9dec0d5f3"
-
-
 def test_every_test_problem_solves_to_its_answer() -> None:
     for problem in TASK.test:
         assert SOLVERS[problem.id.split("/")[1]](problem.question) == problem.answer, problem
@@ -251,9 +245,10 @@ def test_answers_are_right_and_slips_wrong(name: str) -> None:
         assert made.slip.endswith(f" So the answer is {made.mistaken}.")
 
 
-# The others' answers are names or letters, which forms leave out.
+# The others' forms leave out what an answer may be: names in a table, the letters of options, the order in which those
+# who swap are named.
 @pytest.mark.parametrize(
-    "name", [n for n in bbh.TASKS if n not in ("swaps", "ordering", "table", "odd_one_out")]
+    "name", [n for n in bbh.TASKS if n not in ("swaps", "table", "odd_one_out")]
 )
 def test_equal_forms_have_equal_answers(name: str) -> None:
     rng = Random(name)
@@ -276,15 +271,6 @@ def test_sound_evaluations_hold_and_slips_have_one_false_claim() -> None:
             claims = (re.findall(r"([^.]+) is (True|False)\.", text) for text in (sound, flawed))
             false = [sum(str(truth(a.strip())) != b for a, b in every) for every in claims]
             assert false == [0, 1]
-
-
-def test_every_split_is_the_hash_of_the_normal_form() -> None:
-    asked = {problem.question for problem in TASK.test}
-    rng = Random("split")
-    for name in bbh.TASKS:
-        for _ in range(1_000):
-            made = bbh.DRAWS[name](rng)
-            assert made.question not in asked or split_of(made.form) == "test"
 
 
 def test_the_text_holds_no_test_problem_and_its_shares() -> None:

@@ -1,12 +1,13 @@
-"""toy-math, toy-gsm, toy-exam: right solutions pass reward and step checker, wrong ones never; splits share nothing."""
+"""toy-math, toy-gsm, toy-exam: right solutions pass reward and step checker, wrong ones never."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from fractions import Fraction
-from hashlib import sha256
+from collections.abc import Callable
+from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,17 +16,16 @@ from hypothesis import strategies as st
 from restem_lib.records import Problem
 from restem_lib.rewards import answers
 from restem_lib.tasks.toy import (
+    Document,
     exam,
     fits,
-    for_reading,
     maths,
-    split_of,
     stories,
     subjects,
 )
 from restem_lib.tasks.toy.plans import Node, Plan, lines, normal_form, operations, results, value
 from restem_lib.tasks.toy.solutions import LAYOUTS, Style, write
-from restem_lib.tasks.toy.steps import read
+from restem_lib.tasks.toy.steps import reached, read
 from restem_lib.tasks.toy.steps import results as true_results
 
 MATH, TERSE, GSM, EXAM = (
@@ -35,6 +35,7 @@ MATH, TERSE, GSM, EXAM = (
     exam.load(),
 )
 seeds = st.integers(0, 2**32)
+joins = st.sampled_from((0.0, 0.5, 0.7, 1.0))
 
 
 def right(problem: Problem, text: str) -> bool:
@@ -58,12 +59,6 @@ def test_sizes_and_prompts() -> None:
     assert MATH.prompt(MATH.test[0]) == f"Q: {MATH.test[0].question}\nA:"
 
 
-def test_the_same_problems_for_ever() -> None:
-    asked = [*MATH.train[:50], *MATH.test[:50], *TERSE.train[:50], *GSM.test[:50], *EXAM.test[:50]]
-    text = "\n".join(f"{p.id} {p.question} {p.answer} {p.solution}" for p in asked)
-    assert sha256(text.encode()).hexdigest()[:16] == "397c821e20f40e32"
-
-
 def test_both_sets_of_human_solutions_are_of_the_same_problems() -> None:
     for full, terse in zip(MATH.train, TERSE.train, strict=True):
         assert (full.id, full.question, full.answer) == (terse.id, terse.question, terse.answer)
@@ -79,8 +74,8 @@ def test_every_human_solution_is_right_and_its_steps_valid(task: maths.Task) -> 
     for problem in task.train + task.test:
         assert read(problem, problem.solution)[1:] == (True, "")
         assert fits((task.prompt(problem), problem.solution))
-    few = (task.train + task.test)[::7]
-    graded = answers.grade([p.answer for p in few], [p.solution for p in few])
+    every = task.train + task.test
+    graded = answers.grade([p.answer for p in every], [p.solution for p in every])
     assert {one.verdict for one in graded} == {"correct"}
 
 
@@ -91,22 +86,6 @@ def test_luck_is_rare(task: maths.Task) -> None:
 
 
 # Splits.
-
-
-def test_every_split_holds_its_own_forms_only() -> None:
-    """Replays the generators and looks at the plans behind the words."""
-    forms: dict[str, str] = {}
-
-    def recorded(rng: Random) -> subjects.Asked:
-        asked = subjects.ask(rng)
-        forms[subjects.question(asked, Random(rng.random()))] = normal_form(asked.plan)
-        return asked
-
-    rng = Random(3)
-    reading = [for_reading(rng, recorded, lambda one: normal_form(one.plan)) for _ in range(2_000)]
-    assert {split_of(normal_form(one.plan)) for one in reading} == {"pretraining"}
-    counts = Counter(map(split_of, forms.values()))
-    assert counts["pretraining"] > counts["train"] > 0 < counts["test"]
 
 
 def arithmetic(problem: Problem) -> tuple[str, ...]:
@@ -138,12 +117,14 @@ def plan_of(seed: int) -> tuple[Plan, str]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(seeds, st.sampled_from((0.0, 0.5, 0.7, 1.0)), st.integers(0, len(LAYOUTS) - 1))
-def test_a_solution_is_graded_right_in_every_style(seed: int, joined: float, layout: int) -> None:
+@given(seeds, joins, joins, st.integers(0, len(LAYOUTS) - 1))
+def test_a_solution_is_graded_right_in_every_style(
+    seed: int, joined: float, human: float, layout: int
+) -> None:
     plan, words = plan_of(seed)
     rng = Random(seed)
     text = write(plan, Style(joined, layout), rng)
-    problem = Problem("p", words, str(value(plan)), write(plan, Style(0.0, 0), rng))
+    problem = Problem("p", words, str(value(plan)), write(plan, Style(human, 0), rng))
     assert right(problem, text)
     reading = read(problem, text)
     assert reading.valid and reading.style in ("full", "terse")
@@ -172,11 +153,14 @@ def test_a_perturbed_number_never_passes_both(seed: int, where: int, by: int) ->
     found = list(re.finditer(r"\d+", text))
     spot = found[where % len(found)]
     changed = text[: spot.start()] + str(int(spot[0]) + by) + text[spot.end() :]
-    passes = right(problem, changed) and read(problem, changed).valid
-    # 0 * 7 = 0 and 9 mod 12 = 9 hold for other numbers too; such a number must then be one of the question's.
-    if passes:
-        numbers = {Fraction(n) for n in re.findall(r"\d+(?:/\d+)?", words + text)}
-        assert Fraction(int(spot[0]) + by) in numbers or "/" in text
+    line = re.split("[;\n]", text[: spot.start()])[-1] + re.split("[;\n]", text[spot.start() :])[0]
+    # 0 * 7 = 0, and 21 mod 9 = 12 mod 9: such lines are true with other numbers too, which may be known ones.
+    if not re.search(r" mod |gcd| [*/] .* = 0$", line):
+        assert not (right(problem, changed) and read(problem, changed).valid)
+
+
+LONG = "9" * 5_000
+"""More digits than Python reads."""
 
 
 def test_the_checker_sees_what_is_wrong() -> None:
@@ -201,10 +185,49 @@ def test_the_checker_sees_what_is_wrong() -> None:
         " 3 * 2 = 6/0\n#### 14": "'3 * 2 = 6/0' is no line",
         f" {'(' * 90}8{')' * 90} = 14\n#### 14": "no line",
         f" {'8 + ' * 5_000}8 = 14\n#### 14": "no line",
+        " 5/00 + 8 = 14\n#### 14": "'5/00 + 8 = 14' is no line",
+        " 3 * 2 = 5/00; 6 + 8 = 14\n#### 14": "'3 * 2 = 5/00' is no line",
+        " 3 * 2 = 6; 6 + 8 = 14\n#### 5/00": "the last line does not give the answer",
+        f" {LONG} + 8 = 14\n#### 14": "is no line",
+        f" 3 * 2 = 6; 6 + 8 = 14\n#### {LONG}": "the last line does not give the answer",
+        " \u0663 * 2 = 6; 6 + 8 = 14\n#### 14": "is no line",
+        # The human solution works out 6 and 14: they are known to nobody else.
+        " 14 + 8 - 8 = 14\n#### 14": "14 in 14 + 8 - 8 = 14 comes from nowhere",
+        " 14 * 2 = 28; 28 / 2 = 14\n#### 14": "14 in 14 * 2 = 28 comes from nowhere",
+        " 6 + 8 = 14\n#### 14": "6 in 6 + 8 = 14 comes from nowhere",
     }
     for text, why in cases.items():
         reading = read(problem, text)
         assert why in reading.why and reading.valid == (why == ""), (text[:60], reading)
+
+
+def test_what_is_worked_out_is_true_and_from_known_numbers() -> None:
+    problem = Problem(
+        "p", "What is 3 times 2, and 8 more?", "14", " 3 * 2 = 6; 6 + 8 = 14\n#### 14"
+    )
+    cases: dict[str, tuple[list[int], set[int]]] = {
+        " 3 * 2 = 6; 6 + 8 = 15; 6 + 2 = 8\n#### 8": ([6, 8], {6, 8}),
+        " 6 + 0 = 6; 14 + 0 = 14\n#### 3": ([6, 14], set()),
+        " 5/00 + 8 = 14; 3 * 2 = 6/0; 3 * 2 = 6\n#### 3": ([6], {6}),
+        f" {LONG} - 8 = 6; 3 + 2 = {LONG}; 3 * 2 = 6\n#### 3": ([6], {6}),
+        " 3 * 2 = 6": ([], set()),
+    }
+    for text, (true, reached_) in cases.items():
+        assert true_results(text) == true and reached(problem, text) == reached_
+
+
+def test_full_and_terse_solutions_are_valid_beside_each_other() -> None:
+    for full, terse in zip(MATH.train, TERSE.train, strict=True):
+        assert read(full, terse.solution).valid and read(terse, full.solution).valid
+
+
+def test_the_answer_taken_for_given_seldom_passes() -> None:
+    """Only where it is among the numbers of the question, or one that the world supplies."""
+    passed = 0
+    for problem in MATH.test:
+        a, n = problem.answer, re.findall(r"\d+(?:/\d+)?", problem.question)[0]
+        passed += read(problem, f" {a} + {n} - {n} = {a}\n#### {a}").valid
+    assert 0 < passed < 0.05 * len(MATH.test)
 
 
 @settings(max_examples=300, deadline=None)
@@ -239,21 +262,32 @@ def test_normal_forms_forget_order_and_grouping_and_nothing_else() -> None:
     assert normal_form(Node("mod", 4, 6)) != normal_form(Node("mod", 6, 4))
 
 
-def test_without_slips_every_maths_document_is_right() -> None:
-    for draw in (maths.document, maths.gsm_document, exam.document):
-        rng = Random(6)
-        wrong = 0
-        for slips in (0.0, 1.0):
-            for _ in range(300):
-                _, completion = draw(rng, slips)
-                told = completion.rpartition("####")[0]
-                answer = completion.rpartition("#### ")[2]
-                last = re.findall(r"= (\d+(?:/\d+)?)", told)
-                assert not last or last[-1] == answer
-                wrong += len(true_results(completion)) < len(last) if slips else 0
-                if not slips:
-                    assert len(true_results(completion)) == len(last)
-        assert wrong > 50
+@pytest.mark.parametrize("draw", [maths.document, maths.gsm_document, exam.document])
+def test_a_maths_document_is_wrong_if_it_has_a_slip(
+    draw: Callable[[Random, float], Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+
+    def watched(words: str, plan: Plan, *rest: Any) -> Document:
+        plans.append(plan)
+        return read_about(words, plan, *rest)
+
+    read_about = maths.read_about
+    for module in (maths, exam):
+        monkeypatch.setattr(module, "read_about", watched)
+    rng = Random(6)
+    untrue = 0
+    for slips in (0.0, 1.0):
+        for _ in range(500):
+            _, completion = draw(rng, slips)
+            told, _, answer = completion.rpartition("\n#### ")
+            lines_ = re.findall(r"= (\d+(?:/\d+)?)", told)
+            assert (answer == str(value(plans[-1]))) == (slips == 0.0)
+            assert not lines_ or lines_[-1] == answer
+            wrong = len(true_results(completion)) < len(lines_)
+            assert not wrong or slips
+            untrue += wrong
+    assert untrue > 100 and len(plans) == 1_000
 
 
 # The exam.
@@ -274,3 +308,23 @@ def test_right_steps_earn_part_of_the_points() -> None:
     wrong_end = re.sub(r"#### .*", "#### 999999", problem.solution)
     assert exam.points(problem, wrong_end, False) == worth - 1
     assert 0 <= exam.points(problem, " 1 + 1 = 2\n#### 3", False) < worth - 1
+
+
+def points_of(text: Callable[[Problem], str]) -> float:
+    """The mean points of a form where every question is answered so, and wrong."""
+    given = {p.id: exam.points(p, f" {text(p)}\n#### 0", False) for p in EXAM.test}
+    return sum(exam.by_form(given)) / exam.FORMS
+
+
+def test_lines_without_a_plan_earn_little() -> None:
+    def neighbours(problem: Problem) -> str:
+        numbers = list(dict.fromkeys(map(int, re.findall(r"\d+", problem.question))))
+        return "; ".join(
+            f"{a} + {b} = {a + b}; {a} * {b} = {a * b}; {max(a, b)} - {min(a, b)} = {abs(a - b)}"
+            for a, b in pairwise(numbers)
+        )
+
+    assert points_of(lambda p: "; ".join(f"{n} + 0 = {n}" for n in range(1, 21))) == 0
+    assert points_of(lambda p: "; ".join(f"{n} + 1 = {n + 1}" for n in range(1, 40))) < 8
+    assert points_of(neighbours) < 15
+    assert points_of(lambda p: p.solution.rpartition("\n####")[0]) > 60

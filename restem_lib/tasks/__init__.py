@@ -15,8 +15,8 @@ class Styles(NamedTuple):
     names: tuple[str, ...]
     of: Callable[[Problem, str], str]
     """The style of a solution, one of the names."""
-    flawed: Callable[[Problem, str], bool] | None = None
-    """Whether a solution has steps that do not hold; None where its text cannot tell."""
+    flawed: Callable[[Problem, str], bool | None] | None = None
+    """Whether a solution's steps do not hold, None for one without steps. No function where texts cannot tell."""
     held_out: Callable[[], Mapping[str, str]] | None = None
     """Problem id -> more tests of a program than its reward runs (`rewards.programs.Tests` as JSON)."""
 

@@ -22,6 +22,7 @@ from restem_lib.tasks.toy import (
     problems,
 )
 from restem_lib.tasks.toy.functions import Spec
+from restem_lib.tasks.toy.neighbours import telling
 from restem_lib.tasks.toy.slips import slip
 from restem_lib.tasks.toy.styles import PROGRAMS
 from restem_lib.tasks.toy.writing import NAMES, STYLES, function, program, wording
@@ -37,7 +38,7 @@ READ_LEVELS = (3, 3, 2, 1, 0.5)
 RARITY = 1.5
 """In that text the r-th operation of a table has a weight of r to the power of minus this; in problems all weigh 1."""
 BUGGY = 0.35
-"""Share of programs in that text that are to have a slip; a quarter of these have none, for want of one to make."""
+"""Share of programs in that text that are to have a slip; a fifth of these have none, for want of one to make."""
 STDIN = 0.3
 """Share of programs that read and print, where the input can be read from a line."""
 ENTRIES = ("f", "g", "solve", "pick", "work", "compute", "find", "answer")
@@ -59,7 +60,7 @@ def load() -> Task:
 
 @cache
 def held_out() -> dict[str, str]:
-    """Problem id -> about 24 tests on other arguments, edge cases among them: what passes the visible ones may fail."""
+    """Problem id -> 21 to 28 tests on other arguments, edge cases among them: what passes the visible ones may fail."""
     task, specs = _made()
     return {p.id: _hidden(p, specs[p.id]) for p in (*task.train, *task.test)}
 
@@ -149,13 +150,17 @@ def trivial(given: Sequence[tuple[Any, ...]], gives: Sequence[Any]) -> bool:
 
 
 def _hidden(problem: Problem, spec: Spec) -> str:
-    """Tests on the function's battery, which no other function passes, and at the edges of its own constants."""
+    """Tests on the function's battery, which no function of another form passes, and at the edges of its constants.
+
+    There they tell it from the functions with a constant one off, which may have its form.
+    """
     tests, rng = Tests.from_json(problem.answer), Random(f"held out/{problem.id}")
     constants = [
         k for step in spec.steps for k in (step.k, *(step.where or ())[1:]) if isinstance(k, int)
     ]
     near = [functions.edges(spec.source.takes, rng, constants) for _ in range(NEAR)]
-    given = (*functions.battery(spec.source.takes), *near)
+    given = [*functions.battery(spec.source.takes), *near]
+    given += telling(spec, given)
     gives = [functions.run(spec, *arguments) for arguments in given]
     return _tests(given, gives, tests.entry, tests.before).to_json()
 

@@ -17,7 +17,7 @@ from restem_lib.tasks.toy import Document, Drawn, fits, for_reading, problems
 from restem_lib.tasks.toy.maths import SLIPS, TEMPLATE, problem, read_about
 from restem_lib.tasks.toy.plans import normal_form
 from restem_lib.tasks.toy.solutions import Style, write
-from restem_lib.tasks.toy.steps import results
+from restem_lib.tasks.toy.steps import reached, results
 from restem_lib.tasks.toy.styles import MATHS
 from restem_lib.tasks.toy.subjects import Asked, ask
 
@@ -52,14 +52,16 @@ def load() -> Task:
 def points(problem: Problem, text: str, right: bool) -> int:
     """What the rubric gives for a solution: all points where it is right, else some for right steps.
 
-    Of the results that the reference solution works out on the way, the share that true lines of this one reach earns
-    that share of all points but one, rounded down.
+    Of the results that the reference solution works out on the way, the share that this one reaches, by true lines with
+    numbers that they may use (`steps.reached`), earns that share of all points but one, rounded down. Lines without a
+    plan earn something too, where they meet such a result: of a form's 100 points the sums, differences and products of
+    neighbouring numbers of the question earn 13, the text "1 + 1 = 2; 2 + 1 = 3; ..." 7, "1 + 0 = 1; ..." none.
     """
     worth = POINTS[int(problem.id.rpartition("/")[2]) - 1]
     if right:
         return worth
     wanted = {*results(problem.solution)[:-1]}
-    return (worth - 1) * len(wanted & {*results(text)}) // len(wanted) if wanted else 0
+    return (worth - 1) * len(wanted & reached(problem, text)) // len(wanted) if wanted else 0
 
 
 def by_form(given: Mapping[str, int]) -> list[int]:
@@ -80,7 +82,9 @@ def _questions(level: int, n: int) -> tuple[Problem, ...]:
     def draw(rng: Random) -> Drawn:
         asked = ask(rng, (level,))
         words = _worded(asked, rng)
-        while not fits((TEMPLATE + words, write(asked.plan, Style(0.0, 1), rng))):
+        while not fits(
+            (TEMPLATE.replace("{question}", words), write(asked.plan, Style(0.0, 1), rng))
+        ):
             asked = ask(rng, (level,))
             words = _worded(asked, rng)
         return Drawn(normal_form(asked.plan), lambda id: problem(id, words, asked.plan, level))

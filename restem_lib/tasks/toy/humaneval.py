@@ -1,7 +1,7 @@
 """toy-humaneval, which stands in for HumanEval: a function to complete from its first line and docstring.
 
-For evaluation only. Its functions are of toy-code's kind, easier and in other words; the base models read such
-functions whole (`document`).
+For evaluation only. Its functions are of toy-code's kind, easier, and said in the same words; the base models read
+such functions whole (`document`).
 """
 
 from __future__ import annotations

@@ -140,7 +140,8 @@ def lines(
 
     `joined` says which operations are written into the line that uses their result, `swapped` which sums and products
     have their operands exchanged. With `euclid` a gcd's remainders are lines too. `slip` (index, error) adds the error
-    to the result of that line, and what follows uses the wrong result.
+    to the result of that line, and what follows uses the wrong result; of a wrong remainder only the other remainders
+    know, the gcd is still right.
     """
     written: list[Line] = []
 

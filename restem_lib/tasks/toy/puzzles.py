@@ -19,7 +19,8 @@ class Puzzle(NamedTuple):
     level: int
     """1 to 4."""
     form: str
-    """Its normal form: names and wording do not show in it."""
+    """Its normal form: what is asked, not in what words. That of swaps, lies and ordering holds people's names, that of
+    swaps depends on their order too, so that the same swaps told in another order may stand in another split."""
     question: str
     answer: str
     reasoning: str

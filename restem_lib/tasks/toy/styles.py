@@ -46,11 +46,20 @@ def of_program(problem: Problem, text: str) -> str:
     return "comprehension" if _WITHIN.search(code) else "plain"
 
 
-def _flawed(problem: Problem, text: str) -> bool:
+def flawed(problem: Problem, text: str) -> bool | None:
+    r"""Whether a solution's steps are not valid, None for an answer alone.
+
+    Of steps that cannot be read nothing is known: they count as not valid, so a right answer after them counts as a
+    false positive.
+
+    >>> asked = Problem("x", "What is 3 times 2?", "6", " 3 * 2 = 6\n#### 6")
+    >>> [flawed(asked, text) for text in (" 3 * 2 = 6\n#### 6", " 5 + 1 = 6\n#### 6", " 3 twice\n#### 6", "\n#### 6")]
+    [False, True, True, None]
+    """
     found = steps.read(problem, text)
-    return found.style != "bare" and not found.valid  # an answer alone has no steps to be wrong
+    return None if found.style == "bare" else not found.valid
 
 
-MATHS = Styles(steps.STYLES, lambda problem, text: steps.read(problem, text).style, _flawed)
+MATHS = Styles(steps.STYLES, lambda problem, text: steps.read(problem, text).style, flawed)
 PUZZLES = Styles(("reasoned", "direct", "other"), reasoned)
 PROGRAMS = Styles(("loop", "comprehension", "plain", "other"), of_program)
