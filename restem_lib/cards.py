@@ -219,7 +219,7 @@ def _about(name: str, recipe: Recipe, folder: Path) -> dict[str, str]:
         "tied embeddings, bfloat16",
         "tokenizer": f"words, single digits and signs of the toy world: {shape['vocab_size']} tokens",
         "text": f"documents of all tasks ({documents}), drawn by `restem_lib/tasks/toy/corpus.py`; "
-        "never a train or test problem, in whatever words",
+        "never a train or test problem, nor, but for a few puzzles (ARCHITECTURE.md), one in other words",
         "slips in the text": f"tried in {slips}; a program has none where none can be made"
         if recipe.slips
         else "none: every solution is right",

@@ -62,6 +62,7 @@ def test_the_world_is_frozen() -> None:
     assert digests() == FROZEN
 
 
+@pytest.mark.slow
 def test_the_world_is_the_same_in_another_process() -> None:
     """Whose strings have other hashes, so that sets have another order."""
     here = Path(__file__)
@@ -151,6 +152,7 @@ def test_no_form_is_twice_in_a_task(world: dict[str, list[Replayed]]) -> None:
     assert set(twice.values()) == {0} and exam_twice < 10
 
 
+@pytest.mark.slow
 def test_the_text_holds_no_problem(
     world: dict[str, list[Replayed]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
