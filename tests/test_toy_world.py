@@ -119,6 +119,7 @@ def world() -> dict[str, list[Replayed]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_replay_draws_the_tasks_problems(world: dict[str, list[Replayed]]) -> None:
     assert sum(map(len, world.values())) == 20_985
     for name, drawn in world.items():
@@ -128,11 +129,13 @@ def test_the_replay_draws_the_tasks_problems(world: dict[str, list[Replayed]]) -
             assert again == Counter((p.question, p.solution) for p in there)
 
 
+@pytest.mark.slow
 def test_every_problem_stands_in_the_split_of_its_form(world: dict[str, list[Replayed]]) -> None:
     wrong = [one for drawn in world.values() for one in drawn if split_of(one.form) != one.split]
     assert not wrong, wrong[:3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names", [("toy-math", "toy-gsm", "toy-exam"), ("toy-code", "toy-humaneval"), ("toy-bbh",)]
 )
@@ -144,6 +147,7 @@ def test_no_form_is_in_train_and_test(
     assert not train & test
 
 
+@pytest.mark.slow
 def test_no_form_is_twice_in_a_task(world: dict[str, list[Replayed]]) -> None:
     """But in toy-exam, whose levels are drawn apart."""
     forms = {name: [one.form for one in drawn] for name, drawn in world.items()}
