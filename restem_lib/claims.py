@@ -25,8 +25,6 @@ from restem_lib.store import seed_for
 HOLDS, FAILS, SMALL = "holds", "does not hold", "too small to tell"
 RESAMPLES = 10_000
 CLAIMS = PROJECT / "paper" / "claims.yaml"
-ENOUGH_SEEDS = 5
-"""With fewer a verdict does not cover what another training run would give."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Estimate(NamedTuple):
     low: float
     high: float
     p: float
-    """Two-sided, against the margin; for "same" of the two one-sided tests, the larger."""
+    """Two-sided, against the margin; for "same" of the two one-sided tests, the larger; NaN for a curve."""
     n: int
     """Problems."""
     seeds: int
@@ -88,8 +86,8 @@ def spread(
 ) -> NDArray[np.float64]:
     """Draws of the mean of values, [S, P], as other seeds and other problems would give it: [resamples].
 
-    Problems are resampled. Seeds are too few for that (of five, an interval by resampling covers 84 % instead of 95):
-    their part is drawn from Student's t with S - 1 degrees of freedom on their own spread, less what problems
+    Problems are resampled. Seeds are too few for that, an interval by resampling a handful would be too narrow: their
+    part is drawn from Student's t with S - 1 degrees of freedom on their own spread, less what problems
     explain of it. With one seed there is no such part. Raises ValueError for anything but a finite [S, P].
     """
     table = np.asarray(values, dtype=np.float64)
