@@ -3,21 +3,121 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from restem_lib import evaluation
-from restem_lib.config import PROJECT, Loop, parse_yaml
+from restem_lib import claims, em, evaluation
+from restem_lib.config import PROJECT, Common, Config, Loop, parse_yaml
 from restem_lib.em import Iteration
+from restem_lib.models import resolve
 from restem_lib.records import Pair, Problem, Score
-from restem_lib.statistics import mcnemar, paired_difference
-from restem_lib.tasks import Task
+from restem_lib.statistics import interval, mcnemar, paired_difference
+from restem_lib.store import seed_for
+from restem_lib.tasks import Task, load_task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Values = NDArray[np.float64]
+
+METHODS: dict[str, dict[str, Any]] = {
+    "ReST^EM": {},
+    "RFT": {"iterations": 1},
+    "ReST": {"start": "last"},
+    "random control": {"keep": "random"},
+    "unfiltered": {"keep": "all"},
+}
+"""Method -> what it changes in the loop (paper, Table 1). RFT is one iteration; ReST is here what Figure 7 calls it,
+going on from the last model, without its growing threshold, which means nothing for a reward of 0 or 1."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one method made of one base model with one seed."""
+
+    method: str
+    loop: Loop
+    base: Path
+    turns: tuple[Iteration, ...]
+
+    @property
+    def models(self) -> tuple[Path, ...]:
+        """The base model, then the model of each iteration."""
+        return (self.base, *(turn.model for turn in self.turns))
+
+
+def train(
+    config: Config,
+    method: str = "ReST^EM",
+    *,
+    domain: str = "math",
+    model: str | None = None,
+    **changes: Any,
+) -> list[Run]:
+    """A run of a method for every seed of the preset; `changes` are keys of Loop that differ for all of them."""
+    runs = []
+    for seed in config.seeds:
+        loop = replace(config.loop(model, seed, domain), **{**METHODS[method], **changes})
+        turns = tuple(em.rest_em(loop, load_task(loop.task, loop.data_dir)))
+        runs.append(Run(method, loop, resolve(loop.model, loop.runs_dir), turns))
+    return runs
+
+
+def human(
+    config: Config,
+    *,
+    domain: str = "math",
+    model: str | None = None,
+    task: str = "",
+    **changes: Any,
+) -> list[Path]:
+    """The model fine-tuned on human solutions for every seed; `task`: where these are, if not in the preset's task."""
+    tuned = []
+    for seed in config.seeds:
+        loop = replace(config.loop(model, seed, domain), **changes)
+        loop = replace(loop, task=task or loop.task)
+        tuned.append(em.sft_on_solutions(loop, load_task(loop.task, loop.data_dir)).model)
+    return tuned
+
+
+def solved(
+    models: Sequence[Path], task: Task, problems: Sequence[Problem], config: Common
+) -> Values:
+    """Which problems greedy decoding solves, for each of S models (of as many seeds): 0 or 1, [S, P]."""
+    return np.stack(
+        [evaluation.greedy(model, task, problems, config).correct[:, 0] for model in models]
+    ).astype(np.float64)
+
+
+def drawn(
+    models: Sequence[Path], task: Task, problems: Sequence[Problem], n: int, config: Common
+) -> list[evaluation.Outcome]:
+    """n samples of every problem at temperature 1, top-p 0.95, for each model; the s-th with seed s."""
+    return [
+        evaluation.sampled(model, task, problems, n, seed, config)
+        for seed, model in enumerate(models)
+    ]
+
+
+def tested(task: Task, config: Common) -> list[Problem]:
+    """The first test problems of a task, as many as the preset asks for and the task has."""
+    return list(task.test[: config.test_problems or None])
+
+
+def row(values: Values, **names: Any) -> dict[str, Any]:
+    """A row of a tidy table: the names given, the mean of rates, [S, P], its 95 % interval, n and seeds."""
+    rng = np.random.default_rng(seed_for("row", *map(str, names.values())))
+    if len(values) == 1:
+        value, low, high, _ = interval(values[0], rng)
+    else:
+        value = float(values.mean())
+        low, high = np.quantile(claims.spread(values, rng), (0.025, 0.975))
+    seeds, n = values.shape
+    return {**names, "value": value, "low": low, "high": high, "n": n, "seeds": seeds}
 
 
 class Comparison(NamedTuple):

@@ -115,7 +115,7 @@ def interval(
     if np.isnan(rates).any():
         return Interval(np.nan, np.nan, np.nan, len(rates))
     if _all_equal(rates):
-        return _unvaried(rates, lowest=0.0, level=level)
+        return unvaried(rates, lowest=0.0, level=level)
     # A percentile bootstrap of 0/1 values has no width at a mean of 0 or 1, and too little nearby.
     if np.isin(rates, (0.0, 1.0)).all():
         return _wilson(rates, level)
@@ -147,7 +147,7 @@ def paired_difference(
     if np.isnan(gains).any():
         return Interval(np.nan, np.nan, np.nan, len(gains))
     if _all_equal(gains):
-        return _unvaried(gains, lowest=-1.0, level=level)
+        return unvaried(gains, lowest=-1.0, level=level)
     return _bootstrap(gains, rng, level, resamples)
 
 
@@ -234,7 +234,7 @@ def _wilson(rates: NDArray[np.float64], level: float) -> Interval:
     return Interval(p, centre - half, centre + half, n)
 
 
-def _unvaried(values: NDArray[np.float64], lowest: float, level: float) -> Interval:
+def unvaried(values: NDArray[np.float64], lowest: float, level: float) -> Interval:
     """Interval where every problem gave the same value out of lowest..1, as `interval` derives."""
     n, value, z = len(values), float(values[0]), _z(level)
     other = z**2 / (n + z**2)

@@ -37,6 +37,7 @@ ORDER = [
     "audit",
     "em",
     "exact",
+    "claims",
     "experiments",
     "base_table",
     "cards",

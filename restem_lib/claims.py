@@ -1,0 +1,273 @@
+"""From numbers to verdicts: a claim of the paper holds here, does not hold, or is too small to tell.
+
+Claims, their direction and margin stand in paper/claims.yaml, written down before the runs that they judge. What is
+judged is [S, P]: a value for each training seed and test problem, most often the difference of two models.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from restem_lib.config import PROJECT, ConfigError, parse_yaml
+from restem_lib.statistics import unvaried
+from restem_lib.store import seed_for
+
+HOLDS, FAILS, SMALL = "holds", "does not hold", "too small to tell"
+RESAMPLES = 10_000
+ENOUGH_SEEDS = 5
+"""With fewer a verdict does not cover what another training run would give."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, as it is judged here."""
+
+    name: str
+    """C1 to C27."""
+    statement: str
+    statistic: str
+    """What is measured, in words."""
+    direction: str
+    """"above" (the value lies above the margin) or "same" (within the margin on both sides of 0)."""
+    margin: float
+    """In the statistic's own unit; rates and their differences are in 0..1."""
+    where: str
+    """In the paper."""
+    strength: str
+    """How strong the paper's own evidence is."""
+    paper: str
+    """The paper's number."""
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds and problems."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    """Two-sided, against the margin; for "same" of the two one-sided tests, the larger."""
+    n: int
+    """Problems."""
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of claims.csv."""
+
+    claim: str
+    part: str
+    """Model, task and metric."""
+    verdict: str
+    statistic: str
+    estimate: float
+    low: float
+    high: float
+    n: int
+    seeds: int
+    p: float
+    margin: float
+    paper: str
+    notebook: str
+
+
+def spread(
+    values: ArrayLike, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """Draws of the mean of values, [S, P], as other seeds and other problems would give it: [resamples].
+
+    Problems are resampled. Seeds are too few for that (of five, an interval by resampling covers 84 % instead of 95):
+    their part is drawn from Student's t with S - 1 degrees of freedom on their own spread, less what problems
+    explain of it. With one seed there is no such part. Raises ValueError for anything but a finite [S, P].
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise ValueError("a claim is judged on one finite value for each seed and problem, [S, P]")
+    seeds, problems = table.shape
+    a_problem = table.mean(axis=0)
+    drawn = np.empty(resamples)
+    rows = max(1, 1_000_000 // problems)
+    for start in range(0, resamples, rows):
+        block = drawn[start : start + rows]
+        block[:] = a_problem[rng.integers(problems, size=(len(block), problems))].mean(axis=1)
+    if seeds > 1:
+        a_seed = table.mean(axis=1)
+        rest = table - a_problem - a_seed[:, None] + table.mean()
+        within = (rest**2).sum() / max(1, (seeds - 1) * (problems - 1)) / problems
+        between = max(0.0, float(a_seed.var(ddof=1)) - within) / seeds
+        drawn += np.sqrt(between) * rng.standard_t(seeds - 1, size=resamples)
+    return drawn
+
+
+def estimate(
+    values: ArrayLike,
+    claim: Claim,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """The mean of values, [S, P], its interval over seeds and problems, and the p-value against the claim's margin."""
+    table = np.asarray(values, dtype=np.float64)
+    drawn = spread(table, rng, resamples)
+    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+    if low == high:  # two models that agree on every problem: no certainty either
+        _, low, high, _ = unvaried(table[0], lowest=-1.0, level=level)
+    if claim.direction == "same":
+        p = max(_beyond(drawn, -claim.margin), _beyond(-drawn, -claim.margin))
+    else:
+        p = min(1.0, 2 * min(_beyond(drawn, claim.margin), _beyond(-drawn, -claim.margin)))
+    return Estimate(float(table.mean()), float(low), float(high), p, table.shape[1], table.shape[0])
+
+
+def _beyond(drawn: NDArray[np.float64], margin: float) -> float:
+    """Share of the draws at or below the margin, never 0: so many draws cannot tell."""
+    return float((1 + (drawn <= margin).sum()) / (1 + len(drawn)))
+
+
+def verdict(claim: Claim, low: float, high: float) -> str:
+    """HOLDS where the interval lies beyond the margin, FAILS where wholly on its other side, else SMALL.
+
+    >>> gain = Claim("C1", "", "", "above", 0.0, "", "", "")
+    >>> [verdict(gain, *ends) for ends in ((0.01, 0.05), (-0.05, -0.01), (-0.01, 0.05))]
+    ['holds', 'does not hold', 'too small to tell']
+    """
+    if math.isnan(low) or math.isnan(high):
+        return SMALL
+    if claim.direction == "same":
+        inside = -claim.margin < low and high < claim.margin
+        outside = low > claim.margin or high < -claim.margin
+    else:
+        inside, outside = low > claim.margin, high < claim.margin
+    return HOLDS if inside else FAILS if outside else SMALL
+
+
+def read_claims(path: Path = PROJECT / "paper" / "claims.yaml") -> dict[str, Claim]:
+    """The claims by name. Raises ConfigError for a file that is not like that."""
+    found = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    names = {field.name for field in fields(Claim)} - {"name"}
+    claims = {}
+    for name, entry in found.items():
+        if set(entry) != names:
+            raise ConfigError(f"{path}: {name} must have {', '.join(sorted(names))}, no more")
+        if entry["direction"] not in ("above", "same"):
+            raise ConfigError(
+                f"{path}: {name} has direction {entry['direction']!r}, not above or same"
+            )
+        claims[name] = Claim(name=name, **entry)
+    return claims
+
+
+def judge(
+    claim: Claim,
+    part: str,
+    values: ArrayLike,
+    notebook: str,
+    *,
+    tests: int = 1,
+) -> Verdict:
+    """Judge one part of a claim on values, [S, P]; `tests` is how many parts the notebook judges.
+
+    The interval is at 1 - 0.05 / tests (Bonferroni), so that a notebook is wrong in 5 % of the cases at most.
+    """
+    rng = np.random.default_rng(seed_for("claim", claim.name, part))
+    found = estimate(values, claim, rng, 1 - 0.05 / tests)
+    return Verdict(
+        claim.name,
+        part,
+        verdict(claim, found.low, found.high),
+        claim.statistic,
+        found.value,
+        found.low,
+        found.high,
+        found.n,
+        found.seeds,
+        found.p,
+        claim.margin,
+        claim.paper,
+        notebook,
+    )
+
+
+def band(
+    values: ArrayLike, rng: np.random.Generator, level: float = 0.95, resamples: int = 2_000
+) -> NDArray[np.float64]:
+    """A simultaneous band for the K points of a curve, values [K, P]: all K means lie in it at once. [K, 2].
+
+    The largest of the K studentised deviations is bootstrapped over problems, so a claim on every k at once needs no
+    correction of its own.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    problems = table.shape[1]
+    centre, error = table.mean(axis=1), table.std(axis=1, ddof=1) / np.sqrt(problems)
+    error = np.where(error > 0, error, np.inf)
+    worst = np.empty(resamples)
+    for at in range(len(worst)):
+        drawn = table[:, rng.integers(problems, size=problems)].mean(axis=1)
+        worst[at] = np.max(np.abs(drawn - centre) / error)
+    reach = np.quantile(worst, level) * np.where(np.isinf(error), 0.0, error)
+    return np.stack([centre - reach, centre + reach], axis=1)
+
+
+class Power(NamedTuple):
+    """What a comparison can tell, before it is run."""
+
+    power: float
+    """Chance of an interval beyond the margin, if the effect is as large as said."""
+    problems: float
+    """Test problems that would be enough for 80 % with these seeds; inf where none would."""
+    seeds: float
+    """Seeds that would be enough for 80 % with these problems; inf where none would."""
+
+
+def power(
+    effect: float,
+    discordant: float,
+    problems: int,
+    seeds: int = 1,
+    seed_sd: float = 0.0,
+    level: float = 0.95,
+) -> Power:
+    """The planned power of a paired comparison of two models.
+
+    effect: the true difference less the margin. discordant: share of the problems that only one of the two solves. Both
+    in 0..1. seed_sd: standard deviation of the difference from seed to seed. Normal approximation.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    wanted = (effect / (z + NormalDist().inv_cdf(0.8))) ** 2
+    one = max(discordant - effect**2, 0.0)
+    between = seed_sd**2
+
+    def error(n: float, s: float) -> float:
+        return math.sqrt(one / n + between / s)
+
+    now = error(problems, seeds)
+    chance = 1.0 if not now else 1 - NormalDist().cdf(z - effect / now)
+    left = wanted - between / seeds
+    more_problems = one / left if left > 0 else math.inf
+    left = wanted - one / problems
+    more_seeds = between / left if left > 0 else math.inf
+    return Power(
+        chance,
+        math.ceil(more_problems) if math.isfinite(more_problems) else math.inf,
+        math.ceil(more_seeds) if math.isfinite(more_seeds) else math.inf,
+    )
+
+
+def save(path: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write a notebook's verdicts as CSV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(field.name for field in fields(Verdict))
+        for one in verdicts:
+            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in asdict(one).values())

@@ -1,0 +1,148 @@
+"""Verdicts on made-up tables where the truth is known: how often they are wrong, and when they are silent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from restem_lib import claims
+from restem_lib.claims import FAILS, HOLDS, SMALL, Claim
+from restem_lib.config import PROJECT, ConfigError
+
+MORE = Claim("C1", "more", "difference", "above", 0.0, "Figure 2", "strong", "+6")
+SAME = replace(MORE, name="C17", direction="same", margin=0.02)
+
+
+def table(
+    rng: np.random.Generator, gain: float, seeds: int, problems: int, seed_sd: float = 0.0
+) -> NDArray[np.float64]:
+    """Differences of two models' 0/1 on the same problems: the first is right in a fifth of them."""
+    shift = rng.normal(0, seed_sd, size=seeds)
+    before = rng.random(problems) < 0.2
+    after = rng.random((seeds, problems)) < np.clip(0.2 + gain + shift[:, None], 0, 1)
+    return after.astype(float) - before
+
+
+def verdicts(claim: Claim, gain: float, seeds: int, seed_sd: float, times: int = 150) -> list[str]:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(times):
+        made = claims.estimate(table(rng, gain, seeds, 200, seed_sd), claim, rng, resamples=1_000)
+        found.append(claims.verdict(claim, made.low, made.high))
+    return found
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (2, 0.02), (3, 0.0), (5, 0.0), (5, 0.03)])
+def test_at_the_margin_hardly_any_verdict_is_given(seeds: int, seed_sd: float) -> None:
+    found = verdicts(MORE, 0.0, seeds, seed_sd)
+    assert found.count(HOLDS) / len(found) < 0.06  # 2.5 % and chance
+    assert found.count(FAILS) / len(found) < 0.06
+
+
+def test_large_effects_are_told_and_never_the_wrong_way() -> None:
+    up, down = verdicts(MORE, 0.15, 3, 0.01), verdicts(MORE, -0.15, 3, 0.01)
+    assert up.count(HOLDS) > 0.9 * len(up) and FAILS not in up
+    assert down.count(FAILS) > 0.9 * len(down) and HOLDS not in down
+
+
+def test_seeds_that_disagree_keep_the_verdict_open() -> None:
+    problems = 2_000
+    rng = np.random.default_rng(0)
+    agree = np.stack([table(rng, 0.05, 1, problems)[0] for _ in range(3)])
+    apart = agree + np.array([-0.1, 0.0, 0.1])[:, None]
+    for values, expected in ((agree, HOLDS), (apart, SMALL)):
+        assert claims.judge(MORE, "x", values, "00").verdict == expected
+    assert claims.judge(MORE, "x", apart[:1], "00").seeds == 1
+
+
+def test_the_same_needs_an_interval_within_the_margin() -> None:
+    rng = np.random.default_rng(0)
+    still = np.where(rng.random((3, 4_000)) < 0.02, rng.choice([-1.0, 1.0], (3, 4_000)), 0.0)
+    assert claims.judge(SAME, "x", still, "00").verdict == HOLDS
+    assert claims.judge(SAME, "x", still + 0.05, "00").verdict == FAILS
+    assert claims.judge(SAME, "x", still[:, :30], "00").verdict == SMALL
+    assert (
+        claims.judge(SAME, "x", still, "00").p
+        < 0.05
+        < claims.judge(SAME, "x", still + 0.05, "00").p
+    )
+
+
+def test_more_tests_in_a_notebook_widen_the_interval() -> None:
+    values = table(np.random.default_rng(1), 0.04, 1, 500)
+    one, ten = (claims.judge(MORE, "x", values, "00", tests=tests) for tests in (1, 10))
+    assert ten.low < one.low < one.estimate == ten.estimate < one.high < ten.high
+
+
+def test_a_verdict_is_the_same_every_time() -> None:
+    values = table(np.random.default_rng(1), 0.04, 2, 300)
+    assert claims.judge(MORE, "x", values, "00") == claims.judge(MORE, "x", values, "00")
+
+
+def test_two_models_that_agree_everywhere_are_no_certainty() -> None:
+    few, many = (claims.judge(SAME, "x", np.zeros((2, n)), "00") for n in (20, 4_000))
+    assert few.low < 0 < few.high and few.verdict == SMALL and many.verdict == HOLDS
+
+
+def test_what_cannot_be_judged_is_refused() -> None:
+    for values in (np.zeros(4), np.zeros((1, 0)), np.array([[0.0, np.nan]])):
+        with pytest.raises(ValueError, match="for each seed and problem"):
+            claims.judge(MORE, "x", values, "00")
+
+
+def test_a_band_holds_all_points_at_once() -> None:
+    rng = np.random.default_rng(0)
+    chances = np.linspace(0.1, 0.8, 6)
+    inside = 0
+    for _ in range(120):
+        values = (rng.random(200) < chances[:, None]).astype(
+            float
+        )  # one number decides all k: dependent
+        band = claims.band(values, rng, resamples=400)
+        inside += bool(((band[:, 0] <= chances) & (chances <= band[:, 1])).all())
+    assert 0.88 <= inside / 120 <= 1.0
+    flat = claims.band(np.ones((2, 50)), rng)
+    assert (flat == 1.0).all()
+
+
+def test_power_says_what_would_be_enough() -> None:
+    rng = np.random.default_rng(0)
+    planned = claims.power(0.06, 0.32 + 0.06 * 0.6, 400)
+    told = np.mean(
+        [
+            claims.verdict(
+                MORE, *claims.estimate(table(rng, 0.06, 1, 400), MORE, rng, resamples=500)[1:3]
+            )
+            == HOLDS
+            for _ in range(200)
+        ]
+    )
+    assert told == pytest.approx(planned.power, abs=0.12)
+    assert claims.power(0.06, 0.35, int(planned.problems)).power == pytest.approx(0.8, abs=0.03)
+    assert claims.power(0.01, 0.3, 200, seeds=1, seed_sd=0.02).problems == math.inf
+    assert claims.power(0.06, 0.35, 10**6, seeds=1, seed_sd=0.05).seeds > 1
+    assert claims.power(0.05, 0.0025, 100).power == 1.0
+
+
+def test_the_claims_of_the_paper_are_complete() -> None:
+    found = claims.read_claims()
+    assert list(found) == [f"C{i}" for i in range(1, 12)] + ["C11b"] + [
+        f"C{i}" for i in range(12, 28)
+    ]
+    assert all(claim.where and claim.strength and claim.paper for claim in found.values())
+    assert {name for name, claim in found.items() if claim.direction == "same"} == {"C17"}
+
+
+def test_a_damaged_file_of_claims_is_named(tmp_path: Path) -> None:
+    entries = yaml.safe_load((PROJECT / "paper" / "claims.yaml").read_text())
+    path = tmp_path / "claims.yaml"
+    for change, said in (({"direction": "below"}, "not above or same"), ({"more": 1}, "must have")):
+        path.write_text(yaml.safe_dump({"C1": {**entries["C1"], **change}}))
+        with pytest.raises(ConfigError, match=said):
+            claims.read_claims(path)
