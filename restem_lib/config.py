@@ -128,7 +128,7 @@ class Config(Common):
     models: tuple[str, ...] = ("toy-s",)
     """Base models: a toy name, a Hub id, a local folder or a .gguf file."""
     math_task: str = "toy-math"
-    math_problems: int = 1000
+    math_problems: int = 500
     """Training problems of the maths task; 0: all but the validation slice."""
     math_samples: int = 16
     """Samples per problem and iteration (paper: 32)."""
