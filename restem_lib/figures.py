@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from restem_lib.provenance import provenance
 
@@ -40,6 +42,89 @@ def theme() -> None:
             "svg.hashsalt": "restem",
         }
     )
+
+
+LOOKS = {
+    "base": ("0.35", "x", ":"),
+    "ReST^EM": (0, "o", "-"),
+    "human SFT": (1, "s", "--"),
+    "human SFT, terse": (1, "D", ":"),
+    "ReST": (2, "^", "-"),
+    "RFT": (4, "v", "--"),
+    "STaR": (5, "P", "--"),
+    "random control": (7, "<", ":"),
+    "unfiltered": (6, ">", ":"),
+    "distilled": (3, "p", "-"),
+    "train": (8, "o", "--"),
+    "test": (0, "o", "-"),
+}
+"""Method -> its colour (place in the colour-blind palette, or a grey), marker and line, in all figures alike."""
+
+
+def look(name: str, place: int = 0) -> dict[str, Any]:
+    """The style of a series: that of its method, or the `place`-th of the palette where it is none."""
+    import seaborn as sns
+
+    palette = sns.color_palette("colorblind")
+    colour, marker, line = LOOKS.get(name, (place, "osD^vPpX"[place % 8], "-"))
+    colour = colour if isinstance(colour, str) else palette[colour]
+    return {"color": colour, "marker": marker, "linestyle": line, "label": name}
+
+
+def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes) -> Axes:
+    """A line for each value of column `by` over column `x`, in % with 95 % intervals.
+
+    Rows: as `experiments.row` makes them, with the columns `x` and `by`. Series are shifted a little, so that their
+    intervals can be told apart.
+    """
+    names = list(rows[by].unique())
+    step = 0.02 * float(np.ptp(rows[x].to_numpy(float)) or 1)
+    for place, name in enumerate(names):
+        mine = rows[rows[by] == name].sort_values(x)
+        y = 100 * mine["value"].to_numpy()
+        spread = abs(100 * mine[["low", "high"]].to_numpy().T - y)
+        shifted = mine[x].to_numpy(float) + step * (place - (len(names) - 1) / 2)
+        ax.errorbar(shifted, y, spread, capsize=3, **look(name, place))
+    n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
+    ax.set(xlabel=x, ylabel="test problems solved (%)")
+    ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
+    ax.legend()
+    return ax
+
+
+def paper_curves(values: Mapping[str, Sequence[float]], x: Sequence[float], ax: Axes) -> Axes:
+    """The paper's numbers, hollow and in grey, in axes of their own: other models on other benchmarks."""
+    for (name, y), marker, line in zip(
+        values.items(), "oDvs^p", ("-", "--", ":", "-.", "-", "--"), strict=False
+    ):
+        style = {"color": "0.35", "markerfacecolor": "white", "marker": marker, "linestyle": line}
+        ax.plot(x[: len(y)], y, label=name, **style)
+    ax.set_title("the paper")
+    ax.legend()
+    return ax
+
+
+def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Verdicts, one below the other: estimate, interval and margin in points, n and seeds at the right.
+
+    Rows: the columns of `claims.Verdict`.
+    """
+    import seaborn as sns
+
+    palette = sns.color_palette("colorblind")
+    shown = {"holds": (palette[0], "o"), "does not hold": (palette[3], "X")}
+    for place, row in enumerate(rows.itertuples()):
+        colour, marker = shown.get(row.verdict, ("0.5", "D"))
+        value, ends = 100 * row.estimate, ((row.estimate - row.low,), (row.high - row.estimate,))
+        ax.errorbar(value, place, xerr=100 * np.array(ends), color=colour, marker=marker, capsize=3)
+        ax.plot([100 * row.margin] * 2, [place - 0.3, place + 0.3], color="0.6", linestyle="--")
+        told = f"{row.verdict}, n = {row.n}, {row.seeds} seed{'s' * (row.seeds > 1)}"
+        ax.text(1.02, place, told, transform=ax.get_yaxis_transform(), va="center", size=8)
+    ax.axvline(0, color="0.85", zorder=0)
+    ax.set_yticks(range(len(rows)), [f"{row.claim} {row.part}" for row in rows.itertuples()])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel("difference in points; dashed: the claim's margin")
+    return ax
 
 
 def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:
