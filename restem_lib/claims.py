@@ -23,6 +23,7 @@ from restem_lib.store import seed_for
 
 HOLDS, FAILS, SMALL = "holds", "does not hold", "too small to tell"
 RESAMPLES = 10_000
+CLAIMS = PROJECT / "paper" / "claims.yaml"
 ENOUGH_SEEDS = 5
 """With fewer a verdict does not cover what another training run would give."""
 
@@ -151,7 +152,7 @@ def verdict(claim: Claim, low: float, high: float) -> str:
     return HOLDS if inside else FAILS if outside else SMALL
 
 
-def read_claims(path: Path = PROJECT / "paper" / "claims.yaml") -> dict[str, Claim]:
+def read_claims(path: Path = CLAIMS) -> dict[str, Claim]:
     """The claims by name. Raises ConfigError for a file that is not like that."""
     found = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     names = {field.name for field in fields(Claim)} - {"name"}
@@ -260,6 +261,41 @@ def power(
         chance,
         math.ceil(more_problems) if math.isfinite(more_problems) else math.inf,
         math.ceil(more_seeds) if math.isfinite(more_seeds) else math.inf,
+    )
+
+
+class Ledger:
+    """The claims that a notebook judges: all are entered, then judged together, corrected for their number."""
+
+    def __init__(self, notebook: str, file: Path = CLAIMS) -> None:
+        self.notebook, self.claims = notebook, read_claims(file)
+        self.entries: list[tuple[Claim, str, NDArray[np.float64]]] = []
+
+    def enter(self, claim: str, part: str, values: ArrayLike) -> None:
+        """A part of a claim with what it is judged on, [S, P]. Raises KeyError for a claim that there is not."""
+        self.entries.append((self.claims[claim], part, np.asarray(values, dtype=np.float64)))
+
+    def verdicts(self) -> list[Verdict]:
+        """All of them, in the order of entry."""
+        tests = max(1, len(self.entries))
+        return [
+            judge(claim, part, values, self.notebook, tests=tests)
+            for claim, part, values in self.entries
+        ]
+
+
+def said(one: Verdict) -> str:
+    """A verdict in two lines of text.
+
+    >>> print(said(Verdict("C1", "toy-math", HOLDS, "", 0.05, 0.02, 0.08, 500, 1, 0.001, 0.0, "+5.9", "02")))
+    C1 toy-math: holds, +5.0 points (+2.0 to +8.0; n = 500, 1 seed)
+      the paper: +5.9
+    """
+    seeds = f"{one.seeds} seed{'s' * (one.seeds > 1)}"
+    return (
+        f"{one.claim} {one.part}: {one.verdict}, {100 * one.estimate:+.1f} points "
+        f"({100 * one.low:+.1f} to {100 * one.high:+.1f}; n = {one.n}, {seeds})\n"
+        f"  the paper: {one.paper}"
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from restem_lib.claims import Verdict
     from restem_lib.exact import HalfStep
 
 METRICS = {
@@ -104,25 +105,22 @@ def paper_curves(values: Mapping[str, Sequence[float]], x: Sequence[float], ax: 
     return ax
 
 
-def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Verdicts, one below the other: estimate, interval and margin in points, n and seeds at the right.
-
-    Rows: the columns of `claims.Verdict`.
-    """
+def forest(verdicts: Sequence[Verdict], ax: Axes) -> Axes:
+    """Verdicts, one below the other: estimate, interval and margin in points, n and seeds at the right."""
     import seaborn as sns
 
     palette = sns.color_palette("colorblind")
     shown = {"holds": (palette[0], "o"), "does not hold": (palette[3], "X")}
-    for place, row in enumerate(rows.itertuples()):
-        colour, marker = shown.get(row.verdict, ("0.5", "D"))
-        value, ends = 100 * row.estimate, ((row.estimate - row.low,), (row.high - row.estimate,))
-        ax.errorbar(value, place, xerr=100 * np.array(ends), color=colour, marker=marker, capsize=3)
-        ax.plot([100 * row.margin] * 2, [place - 0.3, place + 0.3], color="0.6", linestyle="--")
-        told = f"{row.verdict}, n = {row.n}, {row.seeds} seed{'s' * (row.seeds > 1)}"
+    for place, one in enumerate(verdicts):
+        colour, marker = shown.get(one.verdict, ("0.5", "D"))
+        ends = [[100 * (one.estimate - one.low)], [100 * (one.high - one.estimate)]]
+        ax.errorbar(100 * one.estimate, place, xerr=ends, color=colour, marker=marker, capsize=3)
+        ax.plot([100 * one.margin] * 2, [place - 0.3, place + 0.3], color="0.6", linestyle="--")
+        told = f"{one.verdict}, n = {one.n}, {one.seeds} seed{'s' * (one.seeds > 1)}"
         ax.text(1.02, place, told, transform=ax.get_yaxis_transform(), va="center", size=8)
     ax.axvline(0, color="0.85", zorder=0)
-    ax.set_yticks(range(len(rows)), [f"{row.claim} {row.part}" for row in rows.itertuples()])
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_yticks(range(len(verdicts)), [f"{one.claim} {one.part}" for one in verdicts])
+    ax.set_ylim(len(verdicts) - 0.5, -0.5)
     ax.set_xlabel("difference in points; dashed: the claim's margin")
     return ax
 

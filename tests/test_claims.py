@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,21 @@ def test_what_cannot_be_judged_is_refused() -> None:
     for values in (np.zeros(4), np.zeros((1, 0)), np.array([[0.0, np.nan]])):
         with pytest.raises(ValueError, match="for each seed and problem"):
             claims.judge(MORE, "x", values, "00")
+
+
+def test_a_ledger_corrects_for_all_that_it_holds(tmp_path: Path) -> None:
+    values = table(np.random.default_rng(1), 0.04, 1, 500)
+    ledger = claims.Ledger("02_scaling")
+    for part in ("toy-math", "toy-code"):
+        ledger.enter("C1", part, values)
+    found = ledger.verdicts()
+    assert [one.part for one in found] == ["toy-math", "toy-code"]
+    assert found[0] == claims.judge(ledger.claims["C1"], "toy-math", values, "02_scaling", tests=2)
+    with pytest.raises(KeyError):
+        ledger.enter("C99", "x", values)
+    claims.save(tmp_path / "claims.csv", found)
+    rows = list(csv.DictReader((tmp_path / "claims.csv").open()))
+    assert [row["claim"] for row in rows] == ["C1", "C1"] and float(rows[0]["n"]) == 500
 
 
 def test_a_band_holds_all_points_at_once() -> None:
