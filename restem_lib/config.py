@@ -126,7 +126,9 @@ class Config(Common):
 
     seeds: tuple[int, ...] = (0,)
     models: tuple[str, ...] = ("toy-s",)
-    """Base models: a toy name, a Hub id, a local folder or a .gguf file."""
+    """Base models, the smallest first: a toy name, a Hub id, a local folder or a .gguf file."""
+    seeds_larger: tuple[int, ...] = (0,)
+    """Seeds of the models after the first."""
     math_task: str = "toy-math"
     math_problems: int = 500
     """Training problems of the maths task; 0: all but the validation slice."""
@@ -154,7 +156,7 @@ class Config(Common):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("seeds", "models"):
+        for name in ("seeds", "models", "seeds_larger"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one")
         for name in ("samples", "iterations"):

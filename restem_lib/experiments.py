@@ -60,11 +60,19 @@ def train(
 ) -> list[Run]:
     """A run of a method for every seed of the preset; `changes` are keys of Loop that differ for all of them."""
     runs = []
-    for seed in config.seeds:
+    for seed in config.seeds_of(model):
         loop = replace(config.loop(model, seed, domain), **{**METHODS[method], **changes})
         turns = tuple(em.rest_em(loop, load_task(loop.task, loop.data_dir)))
         runs.append(Run(method, loop, resolve(loop.model, loop.runs_dir), turns))
     return runs
+
+
+def iterations(runs: Sequence[Run], task: Task, problems: Sequence[Problem]) -> list[Values]:
+    """Greedy decoding of the base and after each iteration of the runs: [S, P] each."""
+    return [
+        solved(models, task, problems, runs[0].loop)
+        for models in zip(*(run.models for run in runs), strict=True)
+    ]
 
 
 def human(
@@ -77,7 +85,7 @@ def human(
 ) -> list[Path]:
     """The model fine-tuned on human solutions for every seed; `task`: where these are, if not in the preset's task."""
     tuned = []
-    for seed in config.seeds:
+    for seed in config.seeds_of(model):
         loop = replace(config.loop(model, seed, domain), **changes)
         loop = replace(loop, task=task or loop.task)
         tuned.append(em.sft_on_solutions(loop, load_task(loop.task, loop.data_dir)).model)
@@ -106,6 +114,37 @@ def drawn(
 def tested(task: Task, config: Common) -> list[Problem]:
     """The first test problems of a task, as many as the preset asks for and the task has."""
     return list(task.test[: config.test_problems or None])
+
+
+class Table:
+    """What a notebook measures: rates, [S, P], each under its names (task, model, method, iteration ...)."""
+
+    def __init__(self) -> None:
+        self._values: dict[frozenset[tuple[str, Any]], Values] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, values: Values, **names: Any) -> None:
+        """One measurement. Raises ValueError for names that are there already."""
+        key = frozenset(names.items())
+        if key in self._values:
+            raise ValueError(f"{names} is there already")
+        self._values[key] = values
+        self._rows.append(row(values, **names))
+
+    def of(self, **names: Any) -> Values:
+        """What was added under exactly these names."""
+        return self._values[frozenset(names.items())]
+
+    def rows(self) -> pd.DataFrame:
+        """A row for each: names, value, low, high, n, seeds."""
+        import pandas as pd
+
+        return pd.DataFrame(self._rows)
+
+    def save(self, path: Path) -> None:
+        """Write the rows as CSV."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows().to_csv(path, index=False, float_format="%.6f")
 
 
 def row(values: Values, **names: Any) -> dict[str, Any]:

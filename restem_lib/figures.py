@@ -98,7 +98,12 @@ def paper_curves(values: Mapping[str, Sequence[float]], x: Sequence[float], ax: 
     for (name, y), marker, line in zip(
         values.items(), "oDvs^p", ("-", "--", ":", "-.", "-", "--"), strict=False
     ):
-        style = {"color": "0.35", "markerfacecolor": "white", "marker": marker, "linestyle": line}
+        style: dict[str, Any] = {
+            "color": "0.35",
+            "markerfacecolor": "white",
+            "marker": marker,
+            "linestyle": line,
+        }
         ax.plot(x[: len(y)], y, label=name, **style)
     ax.set_title("the paper")
     ax.legend()

@@ -108,7 +108,8 @@ def test_a_ledger_corrects_for_all_that_it_holds(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         ledger.enter("C99", "x", values)
     claims.save(tmp_path / "claims.csv", found)
-    rows = list(csv.DictReader((tmp_path / "claims.csv").open()))
+    with (tmp_path / "claims.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     assert [row["claim"] for row in rows] == ["C1", "C1"] and float(rows[0]["n"]) == 500
 
 
