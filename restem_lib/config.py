@@ -167,6 +167,10 @@ class Config(Common):
         for name in ("math_problems", "code_problems"):
             _at_least(self, name, 0)
 
+    def seeds_of(self, model: str | None) -> tuple[int, ...]:
+        """The training seeds of a model (the first unless told)."""
+        return self.seeds if model in (None, self.models[0]) else self.seeds_larger
+
     def loop(self, model: str | None = None, seed: int | None = None, domain: str = "math") -> Loop:
         """The run of this preset in "math" or "code" for one model and seed (the first of each unless told)."""
         common = {field.name: getattr(self, field.name) for field in fields(Common)}
