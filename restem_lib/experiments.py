@@ -14,7 +14,7 @@ from restem_lib import claims, em, evaluation
 from restem_lib.config import PROJECT, Common, Config, Loop, parse_yaml
 from restem_lib.em import Iteration
 from restem_lib.models import resolve
-from restem_lib.records import Pair, Problem, Score
+from restem_lib.records import Pair, Problem, Sample, Score
 from restem_lib.statistics import interval, mcnemar, paired_difference
 from restem_lib.store import seed_for
 from restem_lib.tasks import Task, load_task
@@ -101,6 +101,49 @@ def solved(
     ).astype(np.float64)
 
 
+def measure(
+    table: Table, config: Config, method: str, *, domain: str, model: str, **changes: Any
+) -> list[Run]:
+    """Train by a method and add greedy decoding of the base and after each iteration to the table."""
+    runs = train(config, method, domain=domain, model=model, **changes)
+    task = load_task(runs[0].loop.task, config.data_dir)
+    for i, values in enumerate(iterations(runs, task, tested(task, config))):
+        table.add(values, domain=domain, model=model, method=method, iteration=i)
+    return runs
+
+
+def measure_human(table: Table, config: Config, *, domain: str, model: str) -> None:
+    """Fine-tune on human solutions, in toy-math on the terse ones too, and add greedy decoding as iteration 1."""
+    task = load_task(config.loop(domain=domain).task, config.data_dir)
+    sources = {"human SFT": task.name}
+    if task.name == "toy-math":
+        sources["human SFT, terse"] = "toy-math-terse"
+    for method, source in sources.items():
+        models = human(config, domain=domain, model=model, task=source)
+        values = solved(models, task, tested(task, config), config)
+        table.add(values, domain=domain, model=model, method=method, iteration=1)
+
+
+def raw(turn: Iteration, task: Task) -> str:
+    """One right and one wrong sample of an E-step with its question and gold answer, as they are."""
+    asked = {problem.id: problem for problem in task.train}
+    told: dict[int, str] = {}
+    for sample, score in zip(turn.samples.records(Sample), turn.scores.records(Score), strict=True):
+        problem = asked[sample.problem_id]
+        told.setdefault(
+            score.reward,
+            f"REWARD {score.reward}: {task.prompt(problem)}{sample.text}\n({score.why}; gold: {problem.answer[:60]})",
+        )
+    return "\n\n".join(told[reward] for reward in (1, 0) if reward in told)
+
+
+def slope(steps: Sequence[Values]) -> Values:
+    """The least-squares slope over 0, 1, 2 ... of each seed's and problem's values: [S, P]."""
+    x = np.arange(len(steps)) - (len(steps) - 1) / 2
+    stacked: Values = np.tensordot(x, np.stack(steps), axes=1) / float((x**2).sum())
+    return stacked
+
+
 def drawn(
     models: Sequence[Path], task: Task, problems: Sequence[Problem], n: int, config: Common
 ) -> list[evaluation.Outcome]:
@@ -134,6 +177,13 @@ class Table:
     def of(self, **names: Any) -> Values:
         """What was added under exactly these names."""
         return self._values[frozenset(names.items())]
+
+    def iterations(self, **names: Any) -> list[Values]:
+        """What was added under these names and iteration 0, 1, 2 ..., as far as they go."""
+        found = []
+        while frozenset({**names, "iteration": len(found)}.items()) in self._values:
+            found.append(self.of(**names, iteration=len(found)))
+        return found
 
     def rows(self) -> pd.DataFrame:
         """A row for each: names, value, low, high, n, seeds."""

@@ -72,11 +72,12 @@ def look(name: str, place: int = 0) -> dict[str, Any]:
     return {"color": colour, "marker": marker, "linestyle": line, "label": name}
 
 
-def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes) -> Axes:
+def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axes:
     """A line for each value of column `by` over column `x`, in % with 95 % intervals.
 
     Rows: as `experiments.row` makes them, with the columns `x` and `by`. Series are shifted a little, so that their
-    intervals can be told apart.
+    intervals can be told apart. `mark` tells further series of the same names apart: it is added to their labels, and
+    they are drawn hollow.
     """
     names = list(rows[by].unique())
     step = 0.02 * float(np.ptp(rows[x].to_numpy(float)) or 1)
@@ -85,11 +86,25 @@ def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes) -> Axes:
         y = 100 * mine["value"].to_numpy()
         spread = abs(100 * mine[["low", "high"]].to_numpy().T - y)
         shifted = mine[x].to_numpy(float) + step * (place - (len(names) - 1) / 2)
-        ax.errorbar(shifted, y, spread, capsize=3, **look(name, place))
+        style = look(name, place)
+        if mark:
+            style |= {"label": f"{name}, {mark}", "markerfacecolor": "white"}
+        ax.errorbar(shifted, y, spread, capsize=3, **style)
     n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
     ax.set(xlabel=x, ylabel="test problems solved (%)")
     ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
     ax.legend()
+    return ax
+
+
+def scaling(rows: pd.DataFrame, small: str, ax: Axes) -> Axes:
+    """One domain of notebook 02: all methods of the smallest model; ReST^EM and human SFT of the larger ones, hollow."""
+    curves(rows[rows["model"] == small], "iteration", "method", ax)
+    for model in rows["model"].unique():
+        if model != small:
+            larger = rows[(rows["model"] == model) & rows["method"].isin(["ReST^EM", "human SFT"])]
+            curves(larger, "iteration", "method", ax, mark=Path(model).name)
+    ax.set_title(f"ours: {rows['domain'].iloc[0]}, n = {rows['n'].min()} problems")
     return ax
 
 
