@@ -180,7 +180,7 @@ class Table:
 
     def iterations(self, **names: Any) -> list[Values]:
         """What was added under these names and iteration 0, 1, 2 ..., as far as they go."""
-        found = []
+        found: list[Values] = []
         while frozenset({**names, "iteration": len(found)}.items()) in self._values:
             found.append(self.of(**names, iteration=len(found)))
         return found

@@ -98,7 +98,7 @@ def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axe
 
 
 def scaling(rows: pd.DataFrame, small: str, ax: Axes) -> Axes:
-    """One domain of notebook 02: all methods of the smallest model; ReST^EM and human SFT of the larger ones, hollow."""
+    """A domain of notebook 02: all methods of the smallest model; ReST^EM and human SFT of larger ones, hollow."""
     curves(rows[rows["model"] == small], "iteration", "method", ax)
     for model in rows["model"].unique():
         if model != small:
