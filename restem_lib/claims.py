@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
@@ -115,19 +116,42 @@ def estimate(
     claim: Claim,
     rng: np.random.Generator,
     level: float = 0.95,
+    *,
+    minus: ArrayLike | None = None,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """The mean of values, [S, P], its interval over seeds and problems, and the p-value against the claim's margin."""
+    """The mean of values, [S, P], its interval over seeds and problems, and the p-value against the claim's margin.
+
+    `minus` is a table of other problems whose mean is taken off (train against test, say); the two are drawn apart.
+    """
     table = np.asarray(values, dtype=np.float64)
-    drawn = spread(table, rng, resamples)
+    drawn, value, n = spread(table, rng, resamples), float(table.mean()), table.shape[1]
+    if minus is not None:
+        other = np.asarray(minus, dtype=np.float64)
+        drawn -= spread(other, rng, resamples)
+        value, n = value - float(other.mean()), min(n, other.shape[1])
     low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
     if low == high:  # two models that agree on every problem: no certainty either
-        _, low, high, _ = unvaried(table[0], lowest=-1.0, level=level)
+        _, low, high, _ = unvaried(np.full(n, value), lowest=-1.0, level=level)
     if claim.direction == "same":
         p = max(_beyond(drawn, -claim.margin), _beyond(-drawn, -claim.margin))
     else:
         p = min(1.0, 2 * min(_beyond(drawn, claim.margin), _beyond(-drawn, -claim.margin)))
-    return Estimate(float(table.mean()), float(low), float(high), p, table.shape[1], table.shape[0])
+    return Estimate(value, float(low), float(high), p, n, len(table))
+
+
+def lowest(
+    curve: ArrayLike, claim: Claim, rng: np.random.Generator, level: float = 0.95
+) -> Estimate:
+    """For a claim on every point of a curve, [K, P]: its lowest point, within a band that holds for all at once.
+
+    The lower end lies above the margin where all points do; the upper end below it where some point does.
+    """
+    table = np.asarray(curve, dtype=np.float64)
+    ends = band(table, rng, level)
+    low, high = ends.min(axis=0)
+    centre = table.mean(axis=1)
+    return Estimate(float(centre.min()), float(low), float(high), math.nan, table.shape[1], 1)
 
 
 def _beyond(drawn: NDArray[np.float64], margin: float) -> float:
@@ -168,20 +192,8 @@ def read_claims(path: Path = CLAIMS) -> dict[str, Claim]:
     return claims
 
 
-def judge(
-    claim: Claim,
-    part: str,
-    values: ArrayLike,
-    notebook: str,
-    *,
-    tests: int = 1,
-) -> Verdict:
-    """Judge one part of a claim on values, [S, P]; `tests` is how many parts the notebook judges.
-
-    The interval is at 1 - 0.05 / tests (Bonferroni), so that a notebook is wrong in 5 % of the cases at most.
-    """
-    rng = np.random.default_rng(seed_for("claim", claim.name, part))
-    found = estimate(values, claim, rng, 1 - 0.05 / tests)
+def judge(claim: Claim, part: str, found: Estimate, notebook: str) -> Verdict:
+    """What an estimate says of one part of a claim."""
     return Verdict(
         claim.name,
         part,
@@ -265,23 +277,38 @@ def power(
 
 
 class Ledger:
-    """The claims that a notebook judges: all are entered, then judged together, corrected for their number."""
+    """The claims that a notebook judges: all are entered, then judged together.
+
+    Intervals are at 1 - 0.05 / number of entries (Bonferroni), so that a notebook is wrong in 5 % of the cases at most.
+    """
 
     def __init__(self, notebook: str, file: Path = CLAIMS) -> None:
         self.notebook, self.claims = notebook, read_claims(file)
-        self.entries: list[tuple[Claim, str, NDArray[np.float64]]] = []
+        self.entries: list[tuple[Claim, str, Callable[..., Estimate]]] = []
 
-    def enter(self, claim: str, part: str, values: ArrayLike) -> None:
-        """A part of a claim with what it is judged on, [S, P]. Raises KeyError for a claim that there is not."""
-        self.entries.append((self.claims[claim], part, np.asarray(values, dtype=np.float64)))
+    def enter(
+        self, claim: str, part: str, values: ArrayLike, minus: ArrayLike | None = None
+    ) -> None:
+        """A part of a claim with what `estimate` takes. Raises KeyError for a claim that there is not."""
+        found = partial(estimate, values, self.claims[claim], minus=minus)
+        self.entries.append((self.claims[claim], part, found))
+
+    def enter_lowest(self, claim: str, part: str, curve: ArrayLike) -> None:
+        """A part of a claim on every point of a curve, [K, P], as `lowest` takes it."""
+        found = partial(lowest, curve, self.claims[claim])
+        self.entries.append((self.claims[claim], part, found))
 
     def verdicts(self) -> list[Verdict]:
         """All of them, in the order of entry."""
-        tests = max(1, len(self.entries))
+        level = 1 - 0.05 / max(1, len(self.entries))
         return [
-            judge(claim, part, values, self.notebook, tests=tests)
-            for claim, part, values in self.entries
+            judge(claim, part, found(rng=_rng(claim, part), level=level), self.notebook)
+            for claim, part, found in self.entries
         ]
+
+
+def _rng(claim: Claim, part: str) -> np.random.Generator:
+    return np.random.default_rng(seed_for("claim", claim.name, part))
 
 
 def said(one: Verdict) -> str:

@@ -30,6 +30,11 @@ def table(
     return after.astype(float) - before
 
 
+def judged(claim: Claim, values: NDArray[np.float64], tests: int = 1) -> claims.Verdict:
+    found = claims.estimate(values, claim, np.random.default_rng(0), 1 - 0.05 / tests)
+    return claims.judge(claim, "x", found, "00")
+
+
 def verdicts(claim: Claim, gain: float, seeds: int, seed_sd: float, times: int = 150) -> list[str]:
     rng = np.random.default_rng(0)
     found = []
@@ -58,43 +63,39 @@ def test_seeds_that_disagree_keep_the_verdict_open() -> None:
     agree = np.stack([table(rng, 0.05, 1, problems)[0] for _ in range(3)])
     apart = agree + np.array([-0.1, 0.0, 0.1])[:, None]
     for values, expected in ((agree, HOLDS), (apart, SMALL)):
-        assert claims.judge(MORE, "x", values, "00").verdict == expected
-    assert claims.judge(MORE, "x", apart[:1], "00").seeds == 1
+        assert judged(MORE, values).verdict == expected
+    assert judged(MORE, apart[:1]).seeds == 1
 
 
 def test_the_same_needs_an_interval_within_the_margin() -> None:
     rng = np.random.default_rng(0)
     still = np.where(rng.random((3, 4_000)) < 0.02, rng.choice([-1.0, 1.0], (3, 4_000)), 0.0)
-    assert claims.judge(SAME, "x", still, "00").verdict == HOLDS
-    assert claims.judge(SAME, "x", still + 0.05, "00").verdict == FAILS
-    assert claims.judge(SAME, "x", still[:, :30], "00").verdict == SMALL
-    assert (
-        claims.judge(SAME, "x", still, "00").p
-        < 0.05
-        < claims.judge(SAME, "x", still + 0.05, "00").p
-    )
+    assert judged(SAME, still).verdict == HOLDS
+    assert judged(SAME, still + 0.05).verdict == FAILS
+    assert judged(SAME, still[:, :30]).verdict == SMALL
+    assert judged(SAME, still).p < 0.05 < judged(SAME, still + 0.05).p
 
 
 def test_more_tests_in_a_notebook_widen_the_interval() -> None:
     values = table(np.random.default_rng(1), 0.04, 1, 500)
-    one, ten = (claims.judge(MORE, "x", values, "00", tests=tests) for tests in (1, 10))
+    one, ten = (judged(MORE, values, tests) for tests in (1, 10))
     assert ten.low < one.low < one.estimate == ten.estimate < one.high < ten.high
 
 
 def test_a_verdict_is_the_same_every_time() -> None:
     values = table(np.random.default_rng(1), 0.04, 2, 300)
-    assert claims.judge(MORE, "x", values, "00") == claims.judge(MORE, "x", values, "00")
+    assert judged(MORE, values) == judged(MORE, values)
 
 
 def test_two_models_that_agree_everywhere_are_no_certainty() -> None:
-    few, many = (claims.judge(SAME, "x", np.zeros((2, n)), "00") for n in (20, 4_000))
+    few, many = (judged(SAME, np.zeros((2, n))) for n in (20, 4_000))
     assert few.low < 0 < few.high and few.verdict == SMALL and many.verdict == HOLDS
 
 
 def test_what_cannot_be_judged_is_refused() -> None:
     for values in (np.zeros(4), np.zeros((1, 0)), np.array([[0.0, np.nan]])):
         with pytest.raises(ValueError, match="for each seed and problem"):
-            claims.judge(MORE, "x", values, "00")
+            judged(MORE, values)
 
 
 def test_a_ledger_corrects_for_all_that_it_holds(tmp_path: Path) -> None:
@@ -104,7 +105,11 @@ def test_a_ledger_corrects_for_all_that_it_holds(tmp_path: Path) -> None:
         ledger.enter("C1", part, values)
     found = ledger.verdicts()
     assert [one.part for one in found] == ["toy-math", "toy-code"]
-    assert found[0] == claims.judge(ledger.claims["C1"], "toy-math", values, "02_scaling", tests=2)
+    alone = judged(ledger.claims["C1"], values, tests=2)
+    assert (
+        found[0].low == pytest.approx(alone.low, abs=0.003)
+        and found[0].low < judged(MORE, values).low
+    )
     with pytest.raises(KeyError):
         ledger.enter("C99", "x", values)
     claims.save(tmp_path / "claims.csv", found)
@@ -126,6 +131,27 @@ def test_a_band_holds_all_points_at_once() -> None:
     assert 0.88 <= inside / 120 <= 1.0
     flat = claims.band(np.ones((2, 50)), rng)
     assert (flat == 1.0).all()
+
+
+def test_a_claim_on_every_point_needs_all_of_them() -> None:
+    rng = np.random.default_rng(0)
+    up, level_ = np.full(5, 0.2), np.array([0.2, 0.2, 0.0, 0.2, 0.2])
+    down = np.array([0.2, 0.2, -0.2, 0.2, 0.2])
+    for gains, expected in ((up, HOLDS), (level_, SMALL), (down, FAILS)):
+        curve = gains[:, None] + rng.normal(0, 0.4, (5, 400))
+        ledger = claims.Ledger("04")
+        ledger.enter_lowest("C9", "x", curve)
+        (found,) = ledger.verdicts()
+        assert found.verdict == expected and found.estimate == curve.mean(axis=1).min()
+
+
+def test_two_sets_of_problems_are_drawn_apart() -> None:
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(0.3, 0.3, (3, 400)), rng.normal(0.1, 0.3, (3, 900))
+    found = claims.estimate(train, MORE, rng, minus=test)
+    assert found.value == pytest.approx(train.mean() - test.mean()) and found.n == 400
+    alone = claims.estimate(train, MORE, rng)
+    assert found.high - found.low > alone.high - alone.low and 0.1 < found.low < found.high < 0.3
 
 
 def test_power_says_what_would_be_enough() -> None:
