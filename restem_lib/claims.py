@@ -117,17 +117,16 @@ def estimate(
     rng: np.random.Generator,
     level: float = 0.95,
     *,
-    minus: ArrayLike | None = None,
+    minus: Sequence[ArrayLike] = (),
     resamples: int = RESAMPLES,
 ) -> Estimate:
     """The mean of values, [S, P], its interval over seeds and problems, and the p-value against the claim's margin.
 
-    `minus` is a table of other problems whose mean is taken off (train against test, say); the two are drawn apart.
+    `minus` are tables of other problems whose means are taken off (train against test, say); all are drawn apart.
     """
     table = np.asarray(values, dtype=np.float64)
     drawn, value, n = spread(table, rng, resamples), float(table.mean()), table.shape[1]
-    if minus is not None:
-        other = np.asarray(minus, dtype=np.float64)
+    for other in (np.asarray(one, dtype=np.float64) for one in minus):
         drawn -= spread(other, rng, resamples)
         value, n = value - float(other.mean()), min(n, other.shape[1])
     low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
@@ -287,7 +286,7 @@ class Ledger:
         self.entries: list[tuple[Claim, str, Callable[..., Estimate]]] = []
 
     def enter(
-        self, claim: str, part: str, values: ArrayLike, minus: ArrayLike | None = None
+        self, claim: str, part: str, values: ArrayLike, minus: Sequence[ArrayLike] = ()
     ) -> None:
         """A part of a claim with what `estimate` takes. Raises KeyError for a claim that there is not."""
         found = partial(estimate, values, self.claims[claim], minus=minus)

@@ -15,6 +15,7 @@ from restem_lib.config import PROJECT, Common, Config, Loop, parse_yaml
 from restem_lib.em import Iteration
 from restem_lib.models import resolve
 from restem_lib.records import Pair, Problem, Sample, Score
+from restem_lib.scoring import score_samples
 from restem_lib.statistics import interval, mcnemar, paired_difference
 from restem_lib.store import seed_for
 from restem_lib.tasks import Task, load_task
@@ -122,6 +123,34 @@ def measure_human(table: Table, config: Config, *, domain: str, model: str) -> N
         models = human(config, domain=domain, model=model, task=source)
         values = solved(models, task, tested(task, config), config)
         table.add(values, domain=domain, model=model, method=method, iteration=1)
+
+
+def add_gaps(table: Table, runs: Sequence[Run], config: Config, name: str) -> None:
+    """Add train and test accuracy of the base and each iteration under set=`name`: train greedily and sampled.
+
+    Sampled train accuracy is that of the E-step's samples, at its temperature; the last model draws once more for it.
+    """
+    loop = runs[0].loop
+    task = load_task(loop.task, config.data_dir)
+    train_problems, _ = em.split(task, loop)
+    both = {"train, greedy": train_problems, "test, greedy": tested(task, config)}
+    for measure_, problems in both.items():
+        for i, values in enumerate(iterations(runs, task, problems)):
+            table.add(values, set=name, measure=measure_, iteration=i)
+    for i in range(len(runs[0].models)):
+        rates = np.stack([_sampled_rate(run, task, train_problems, i) for run in runs])
+        table.add(rates, set=name, measure="train, sampled", iteration=i)
+
+
+def _sampled_rate(run: Run, task: Task, problems: Sequence[Problem], i: int) -> Values:
+    """Share of right samples of each problem by the model of iteration i, as the E-step draws: [P]."""
+    if i < len(run.turns):
+        samples, scores = run.turns[i].samples, run.turns[i].scores
+    else:
+        samples = em.draw(run.models[i], task, problems, i + 1, run.loop)
+        scores = score_samples(task, problems, samples, run.loop)
+    found = evaluation.outcome(problems, samples, scores, greedy=False)
+    return found.correct.mean(axis=1)
 
 
 def raw(turn: Iteration, task: Task) -> str:

@@ -56,8 +56,9 @@ LOOKS = {
     "random control": (7, "<", ":"),
     "unfiltered": (6, ">", ":"),
     "distilled": (3, "p", "-"),
-    "train": (8, "o", "--"),
-    "test": (0, "o", "-"),
+    "train, greedy": (1, "s", "--"),
+    "train, sampled": (4, "^", ":"),
+    "test, greedy": (0, "o", "-"),
 }
 """Method -> its colour (place in the colour-blind palette, or a grey), marker and line, in all figures alike."""
 

@@ -148,7 +148,7 @@ def test_a_claim_on_every_point_needs_all_of_them() -> None:
 def test_two_sets_of_problems_are_drawn_apart() -> None:
     rng = np.random.default_rng(0)
     train, test = rng.normal(0.3, 0.3, (3, 400)), rng.normal(0.1, 0.3, (3, 900))
-    found = claims.estimate(train, MORE, rng, minus=test)
+    found = claims.estimate(train, MORE, rng, minus=[test])
     assert found.value == pytest.approx(train.mean() - test.mean()) and found.n == 400
     alone = claims.estimate(train, MORE, rng)
     assert found.high - found.low > alone.high - alone.low and 0.1 < found.low < found.high < 0.3
