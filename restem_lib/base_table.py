@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from restem_lib import evaluation, experiments, styles
+from restem_lib import evaluation, styles
 from restem_lib.config import PROJECT, Common, ConfigError
 from restem_lib.evaluation import Outcome
 from restem_lib.ladder import LADDER
 from restem_lib.models import identity
+from restem_lib.paper import entry as entry_of
 from restem_lib.records import Evaluation, Problem
 from restem_lib.rewards import grader
 from restem_lib.statistics import Interval
@@ -108,7 +109,7 @@ def paper(model: str, task: str, metric: str, k: int) -> Paper | None:
     """The paper's number beside one of ours, None where there is none."""
     for point in POINTS:
         if point[:3] == (task, metric, k) and point.entry:
-            entry = experiments.paper_entry(point.entry)
+            entry = entry_of(point.entry)
             for name in BESIDE.get(model, ()):
                 if name in entry["values"]:
                     found = entry["values"][name]

@@ -29,7 +29,7 @@ class ConfigError(UserError, ValueError):
 class Common:
     """Settings that a preset and a single run share. Defaults are those of `params/cpu.yaml`."""
 
-    val_problems: int = 500
+    val_problems: int = 300
     """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
     test_problems: int = 1000
     """Test problems evaluated (the first of the task); 0: all."""
@@ -53,10 +53,10 @@ class Common:
     """Sequences an optimiser step."""
     micro_batch_size: int = 32
     """Sequences a forward pass; smaller ones accumulate gradients and give the same step."""
-    max_epochs: float = 4.0
+    max_epochs: float = 2.0
     warmup: float = 0.1
     """Share of the steps with rising learning rate; after it, linear decay to zero at max_epochs."""
-    eval_every: float = 1.0
+    eval_every: float = 0.5
     """Epochs between candidates for the M-step's stopping rule."""
     patience: int = 4
     """Candidates without improvement of the validation reward before the M-step stops."""
@@ -77,7 +77,7 @@ class Common:
     """Share of a GPU's memory that vLLM may take."""
     problem_block: int = 64
     """Problems a shard: with sample_block the unit of work, of resume and of seeds."""
-    sample_block: int = 16
+    sample_block: int = 8
     unsafe_programs: bool = False
     """Run programs even where no sandbox works: model-written code then has the user's rights."""
     data_dir: str = ""
@@ -124,33 +124,40 @@ class Common:
 class Config(Common):
     """A preset: everything the notebooks can be told. The fields are the key table."""
 
-    seeds: tuple[int, ...] = (0,)
-    models: tuple[str, ...] = ("toy-s",)
-    """Base models, the smallest first: a toy name, a Hub id, a local folder or a .gguf file."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    model: str = "toy-m"
+    """The base model of every notebook that has one: a toy name, a Hub id, a local folder or a .gguf file."""
+    models: tuple[str, ...] = ("toy-s", "toy-m", "toy-l")
+    """The ladder of base models, the smallest first, the last the teacher of the first; unused where `model` is none of
+    them."""
     seeds_larger: tuple[int, ...] = (0,)
-    """Seeds of the models after the first."""
+    """Training seeds of the models that stand after `model` in the ladder, and of the worlds."""
+    worlds: tuple[str, ...] = ("toy-s-seed1", "toy-s-seed2", "toy-s-no-slips")
+    """More base models for a look at how much hangs on the base, trained with `seeds_larger`; may be empty."""
     math_task: str = "toy-math"
-    math_problems: int = 500
+    math_problems: int = 448
     """Training problems of the maths task; 0: all but the validation slice."""
-    math_samples: int = 16
+    math_samples: int = 8
     """Samples per problem and iteration (paper: 32)."""
     math_iterations: int = 3
     math_transfer: str = "toy-gsm"
     """Where the gain in maths may carry over to (paper: GSM8K); never trained on."""
-    small_problems: int = 150
+    small_problems: int = 128
     """Training problems of the small set of maths problems, for overfitting and for how many problems it takes."""
     code_task: str = "toy-code"
-    code_problems: int = 300
+    code_problems: int = 192
     """Training problems of the task of programs; 0: all but the validation slice."""
-    code_samples: int = 16
+    code_samples: int = 8
     """Samples per problem and iteration (paper: 64)."""
     code_iterations: int = 2
     code_transfer: str = "toy-humaneval"
     unrelated: str = "toy-bbh"
     """Tasks unlike those trained on, reasoned; NAME-direct has the same, answered directly."""
     exam: str = "toy-exam"
-    pass_k_samples: int = 8
-    """Samples per test problem for pass@k and majority vote (paper: 64)."""
+    pass_k_problems: int = 200
+    """Test problems for what is sampled: pass@k, majority vote, difficulty; 0: as many as test_problems."""
+    pass_k_samples: int = 32
+    """Samples of each of them (paper: 64)."""
     out_dir: str = "runs/cpu"
     """Where notebooks write results and figures."""
 
@@ -164,22 +171,28 @@ class Config(Common):
             _at_least(self, f"code_{name}", 1)
         for name in ("pass_k_samples", "small_problems"):
             _at_least(self, name, 1)
-        for name in ("math_problems", "code_problems"):
+        for name in ("math_problems", "code_problems", "pass_k_problems"):
             _at_least(self, name, 0)
 
-    def seeds_of(self, model: str | None) -> tuple[int, ...]:
-        """The training seeds of a model (the first unless told)."""
-        return self.seeds if model in (None, self.models[0]) else self.seeds_larger
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """`models`, or `model` alone where it is not among them."""
+        return self.models if self.model in self.models else (self.model,)
+
+    def seeds_of(self, model: str | None = None) -> tuple[int, ...]:
+        """The training seeds of a model (`model` unless told)."""
+        upto = self.ladder[: self.ladder.index(self.model) + 1]
+        return self.seeds if model in (None, *upto) else self.seeds_larger
 
     def loop(self, model: str | None = None, seed: int | None = None, domain: str = "math") -> Loop:
-        """The run of this preset in "math" or "code" for one model and seed (the first of each unless told)."""
+        """The run of this preset in "math" or "code" for one model and seed (`model` and the first unless told)."""
         common = {field.name: getattr(self, field.name) for field in fields(Common)}
         mine = {
             key: getattr(self, f"{domain}_{key}")
             for key in ("task", "problems", "samples", "iterations")
         }
         return Loop(
-            model=self.models[0] if model is None else model,
+            model=self.model if model is None else model,
             seed=self.seeds[0] if seed is None else seed,
             **mine,
             **common,
@@ -220,7 +233,9 @@ def from_names(names: Mapping[str, Any]) -> Config:
     config = from_mapping(known, "the notebook's parameters")
     return replace(
         config,
+        model=_anchored(config.model),
         models=tuple(_anchored(model) for model in config.models),
+        worlds=tuple(_anchored(model) for model in config.worlds),
         math_task=_anchored(config.math_task),
         code_task=_anchored(config.code_task),
         data_dir=config.data_dir and str(PROJECT / config.data_dir),

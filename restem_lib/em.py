@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,15 +33,16 @@ class Iteration:
         return self.tuned.model
 
 
-def rest_em(loop: Loop, task: Task) -> Iterator[Iteration]:
+def rest_em(loop: Loop, task: Task, teacher: Path | None = None) -> Iterator[Iteration]:
     """Run the loop, yielding each iteration as it ends. Raises NothingKept when no sample is right.
 
-    Every M-step starts from the base model, and D_i holds samples of the current model only (paper, section 3).
+    Every M-step starts from the base model, and D_i holds samples of the current model only (paper, section 3). With a
+    teacher, that model draws the samples of the first iteration: distillation (paper, section 5.3).
     """
     problems, validation = split(task, loop)
     base = model = resolve(loop.model, loop.runs_dir)
     for i in range(1, loop.iterations + 1):
-        samples = draw(model, task, problems, i, loop)
+        samples = draw(teacher or model if i == 1 else model, task, problems, i, loop)
         scores = score_samples(task, problems, samples, loop)
         pairs = keep_correct(task, problems, samples, scores, loop.seed, loop)
         start = base if loop.start == "base" else model
@@ -58,9 +59,11 @@ def draw(model: Path, task: Task, problems: Sequence[Problem], i: int, loop: Loo
     )
 
 
-def sft_on_solutions(loop: Loop, task: Task) -> Tuned:
-    """The paper's baseline: fine-tune the base on the human solutions of the same problems."""
+def sft_on_solutions(loop: Loop, task: Task, only: Collection[str] | None = None) -> Tuned:
+    """The paper's baseline: fine-tune the base on the human solutions of the same problems (`only`: these)."""
     problems, validation = split(task, loop)
+    if only is not None:
+        problems = [problem for problem in problems if problem.id in only]
     return fine_tune(
         resolve(loop.model, loop.runs_dir),
         human_pairs(task, problems, loop),

@@ -106,15 +106,20 @@ def tests_passed(drawn: Outcome, problems: Sequence[Problem], config: Common) ->
     return Evaluation("tests passed", 1, value, low, high, n, drawn.correct.shape[1])
 
 
-def exam_points(drawn: Outcome, problems: Sequence[Problem]) -> Evaluation | None:
-    """toy-exam: mean share of a form's 100 points, over the forms that are there in full; None if there is none."""
+def exam_forms(drawn: Outcome, problems: Sequence[Problem]) -> NDArray[np.float64]:
+    """toy-exam: the share of its 100 points that each form got, of the forms that are there in full: [F]."""
     given = {
         problem.id: exam.points(problem, texts[0], bool(right[0]))
         for problem, texts, right in zip(
             problems, drawn.texts(problems), drawn.correct, strict=True
         )
     }
-    forms = np.array(exam.by_form(given)) / 100
+    return np.array(exam.by_form(given)) / 100
+
+
+def exam_points(drawn: Outcome, problems: Sequence[Problem]) -> Evaluation | None:
+    """The mean of `exam_forms`; None if there is no whole form."""
+    forms = exam_forms(drawn, problems)
     if not len(forms):
         return None
     rng = np.random.default_rng(seed_for("interval", "points", 1))

@@ -56,6 +56,10 @@ LOOKS = {
     "random control": (7, "<", ":"),
     "unfiltered": (6, ">", ":"),
     "distilled": (3, "p", "-"),
+    "distilled, one a question": (3, "h", "--"),
+    "own, one a question": (0, "d", "--"),
+    "human, same questions": (1, "X", "--"),
+    "3x samples": (8, "*", "--"),
     "train, greedy": (1, "s", "--"),
     "train, sampled": (4, "^", ":"),
     "test, greedy": (0, "o", "-"),
@@ -76,36 +80,80 @@ def look(name: str, place: int = 0) -> dict[str, Any]:
 def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axes:
     """A line for each value of column `by` over column `x`, in % with 95 % intervals.
 
-    Rows: as `experiments.row` makes them, with the columns `x` and `by`. Series are shifted a little, so that their
+    Rows: as `tables.row` makes them, with the columns `x` and `by`. Series are shifted a little, so that their
     intervals can be told apart. `mark` tells further series of the same names apart: it is added to their labels, and
-    they are drawn hollow.
+    they are drawn hollow. Axes with a logarithmic scale of x keep it.
     """
     names = list(rows[by].unique())
+    log = ax.get_xscale() == "log"
     step = 0.02 * float(np.ptp(rows[x].to_numpy(float)) or 1)
     for place, name in enumerate(names):
         mine = rows[rows[by] == name].sort_values(x)
         y = 100 * mine["value"].to_numpy()
         spread = abs(100 * mine[["low", "high"]].to_numpy().T - y)
-        shifted = mine[x].to_numpy(float) + step * (place - (len(names) - 1) / 2)
+        off = place - (len(names) - 1) / 2
+        places = mine[x].to_numpy(float)
+        shifted = places * 1.03**off if log else places + step * off
         style = look(name, place)
         if mark:
             style |= {"label": f"{name}, {mark}", "markerfacecolor": "white"}
         ax.errorbar(shifted, y, spread, capsize=3, **style)
     n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
     ax.set(xlabel=x, ylabel="test problems solved (%)")
+    if not log and len(rows[x].unique()) < 8:
+        ax.set_xticks(sorted(rows[x].unique()))
     ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
     ax.legend()
     return ax
 
 
-def scaling(rows: pd.DataFrame, small: str, ax: Axes) -> Axes:
-    """A domain of notebook 02: all methods of the smallest model; ReST^EM and human SFT of larger ones, hollow."""
-    curves(rows[rows["model"] == small], "iteration", "method", ax)
-    for model in rows["model"].unique():
-        if model != small:
-            larger = rows[(rows["model"] == model) & rows["method"].isin(["ReST^EM", "human SFT"])]
-            curves(larger, "iteration", "method", ax, mark=Path(model).name)
-    ax.set_title(f"ours: {rows['domain'].iloc[0]}, n = {rows['n'].min()} problems")
+def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
+    """A task of notebook 02: ReST^EM of every model with its human SFT apart at the right; the controls of `model`.
+
+    The notebook's one model is drawn filled, the others hollow.
+    """
+    last = int(rows["iteration"].max())
+    apart = last + 0.5
+    for name in rows["model"].unique():
+        mine = rows[rows["model"] == name].copy()
+        chosen = name == model
+        if not chosen:
+            mine = mine[mine["method"].isin(["ReST^EM", "human SFT"])]
+        aside = mine["method"] != "ReST^EM"
+        places = mine["iteration"].astype(float)
+        mine["iteration"] = places.where(~aside, apart)
+        order = {method: i for i, method in enumerate(mine.loc[aside, "method"].unique())}
+        mine.loc[aside, "iteration"] += 0.22 * mine.loc[aside, "method"].map(order)
+        curves(mine, "iteration", "method", ax, mark="" if chosen else Path(name).name)
+    ax.set_xticks(range(last + 1))
+    ax.axvline(last + 0.3, color="0.85", zorder=0)
+    seeds = sorted({int(n) for n in rows["seeds"]})
+    ax.set_title(
+        f"ours: {rows['task'].iloc[0]}, n = {rows['n'].min()}, seeds: {', '.join(map(str, seeds))}"
+    )
+    ax.legend(fontsize=7)
+    return ax
+
+
+def dots(rows: pd.DataFrame, by: str, ax: Axes, base: float | None = None) -> Axes:
+    """A point with its 95 % interval for each value of column `by`, one below the other; `base` as a dotted line.
+
+    Rows: as `tables.row` makes them, each value of `by` once.
+    """
+    for place, (name, mine) in enumerate(rows.groupby(by, sort=False)):
+        (row,) = mine.itertuples()
+        ends = [[100 * (row.value - row.low)], [100 * (row.high - row.value)]]
+        style = {**look(str(name), place), "linestyle": "", "label": None}
+        ax.errorbar(100 * row.value, place, xerr=ends, capsize=3, **style)
+    if base is not None:
+        ax.axvline(100 * base, color="0.35", linestyle=":", label="base")
+        ax.legend(fontsize=8)
+    names = list(rows[by].unique())
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
+    ax.set(xlabel="test problems solved (%)")
+    ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
     return ax
 
 
@@ -253,6 +301,15 @@ def elbo(steps: Sequence[HalfStep], ax: Axes) -> Axes:
     ax.set(xlabel="half-step", ylabel="lower bound on log p(success)", title="exact EM on a table")
     ax.legend(loc="lower right")
     return ax
+
+
+def told(rows: pd.DataFrame, *columns: str) -> str:
+    """Rows as a sentence for an alt text: the columns' values and the value in %, 40 rows at most."""
+    shown = [
+        f"{', '.join(Path(str(getattr(row, name))).name for name in columns)}: {row.value:.0%}"
+        for row in rows.head(40).itertuples()
+    ]
+    return "; ".join(shown) + "."
 
 
 def show(fig: Figure, alt: str, path: Path) -> None:

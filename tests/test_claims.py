@@ -12,9 +12,10 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from restem_lib import claims
-from restem_lib.claims import FAILS, HOLDS, SMALL, Claim
+from restem_lib import claims, estimates
+from restem_lib.claims import FAILS, HOLDS, SMALL
 from restem_lib.config import PROJECT, ConfigError
+from restem_lib.paper import Claim, read_claims
 
 MORE = Claim("C1", "more", "difference", "above", 0.0, "Figure 2", "strong", "+6")
 SAME = replace(MORE, name="C17", direction="same", margin=0.02)
@@ -31,7 +32,7 @@ def table(
 
 
 def judged(claim: Claim, values: NDArray[np.float64], tests: int = 1) -> claims.Verdict:
-    found = claims.estimate(values, claim, np.random.default_rng(0), 1 - 0.05 / tests)
+    found = estimates.estimate(values, claim, np.random.default_rng(0), 1 - 0.05 / tests)
     return claims.judge(claim, "x", found, "00")
 
 
@@ -39,7 +40,9 @@ def verdicts(claim: Claim, gain: float, seeds: int, seed_sd: float, times: int =
     rng = np.random.default_rng(0)
     found = []
     for _ in range(times):
-        made = claims.estimate(table(rng, gain, seeds, 200, seed_sd), claim, rng, resamples=1_000)
+        made = estimates.estimate(
+            table(rng, gain, seeds, 200, seed_sd), claim, rng, resamples=1_000
+        )
         found.append(claims.verdict(claim, made.low, made.high))
     return found
 
@@ -126,10 +129,10 @@ def test_a_band_holds_all_points_at_once() -> None:
         values = (rng.random(200) < chances[:, None]).astype(
             float
         )  # one number decides all k: dependent
-        band = claims.band(values, rng, resamples=400)
+        band = estimates.band(values[None], rng, resamples=400)
         inside += bool(((band[:, 0] <= chances) & (chances <= band[:, 1])).all())
     assert 0.88 <= inside / 120 <= 1.0
-    flat = claims.band(np.ones((2, 50)), rng)
+    flat = estimates.band(np.ones((1, 2, 50)), rng)
     assert (flat == 1.0).all()
 
 
@@ -140,41 +143,64 @@ def test_a_claim_on_every_point_needs_all_of_them() -> None:
     for gains, expected in ((up, HOLDS), (level_, SMALL), (down, FAILS)):
         curve = gains[:, None] + rng.normal(0, 0.4, (5, 400))
         ledger = claims.Ledger("04")
-        ledger.enter_lowest("C9", "x", curve)
+        ledger.enter_lowest("C9", "x", curve[None])
         (found,) = ledger.verdicts()
         assert found.verdict == expected and found.estimate == curve.mean(axis=1).min()
+
+
+def test_a_band_over_seeds_covers_what_other_seeds_would_give() -> None:
+    rng = np.random.default_rng(0)
+    chances = np.linspace(0.2, 0.6, 4)
+    inside = 0
+    for _ in range(120):
+        shift = rng.normal(0, 0.05, size=(5, 1, 1))  # a lucky seed is so at every k
+        values = rng.random((5, 1, 200)) < chances[:, None] + shift
+        band = estimates.band(values.astype(float), rng, resamples=200)
+        inside += bool(((band[:, 0] <= chances) & (chances <= band[:, 1])).all())
+    assert 0.88 <= inside / 120 <= 1.0
+
+
+def test_a_claim_on_several_sets_of_problems_needs_all_of_them() -> None:
+    rng = np.random.default_rng(0)
+    sets = [rng.normal(gain, 0.3, (3, n)) for gain, n in ((0.3, 200), (0.1, 900), (0.3, 100))]
+    found = estimates.lowest_of(sets, MORE, rng)
+    assert found.value == sets[1].mean() and found.n == 100 and 0 < found.low < found.high
+    assert found.low < estimates.estimate(sets[1], MORE, rng).low
+    ledger = claims.Ledger("05")
+    ledger.enter_each("C22b", "x", [*sets, rng.normal(-0.3, 0.3, (3, 300))])
+    assert ledger.verdicts()[0].verdict == FAILS
 
 
 def test_two_sets_of_problems_are_drawn_apart() -> None:
     rng = np.random.default_rng(0)
     train, test = rng.normal(0.3, 0.3, (3, 400)), rng.normal(0.1, 0.3, (3, 900))
-    found = claims.estimate(train, MORE, rng, minus=[test])
+    found = estimates.estimate(train, MORE, rng, minus=[test])
     assert found.value == pytest.approx(train.mean() - test.mean()) and found.n == 400
-    alone = claims.estimate(train, MORE, rng)
+    alone = estimates.estimate(train, MORE, rng)
     assert found.high - found.low > alone.high - alone.low and 0.1 < found.low < found.high < 0.3
 
 
 def test_power_says_what_would_be_enough() -> None:
     rng = np.random.default_rng(0)
-    planned = claims.power(0.06, 0.32 + 0.06 * 0.6, 400)
+    planned = estimates.power(0.06, 0.32 + 0.06 * 0.6, 400)
     told = np.mean(
         [
             claims.verdict(
-                MORE, *claims.estimate(table(rng, 0.06, 1, 400), MORE, rng, resamples=500)[1:3]
+                MORE, *estimates.estimate(table(rng, 0.06, 1, 400), MORE, rng, resamples=500)[1:3]
             )
             == HOLDS
             for _ in range(200)
         ]
     )
     assert told == pytest.approx(planned.power, abs=0.12)
-    assert claims.power(0.06, 0.35, int(planned.problems)).power == pytest.approx(0.8, abs=0.03)
-    assert claims.power(0.01, 0.3, 200, seeds=1, seed_sd=0.02).problems == math.inf
-    assert claims.power(0.06, 0.35, 10**6, seeds=1, seed_sd=0.05).seeds > 1
-    assert claims.power(0.05, 0.0025, 100).power == 1.0
+    assert estimates.power(0.06, 0.35, int(planned.problems)).power == pytest.approx(0.8, abs=0.03)
+    assert estimates.power(0.01, 0.3, 200, seeds=1, seed_sd=0.02).problems == math.inf
+    assert estimates.power(0.06, 0.35, 10**6, seeds=1, seed_sd=0.05).seeds > 1
+    assert estimates.power(0.05, 0.0025, 100).power == 1.0
 
 
 def test_the_claims_of_the_paper_are_complete() -> None:
-    found = claims.read_claims()
+    found = read_claims()
     assert list(found) == [f"C{i}" for i in range(1, 12)] + ["C11b"] + [
         f"C{i}" for i in range(12, 28)
     ]
@@ -188,4 +214,4 @@ def test_a_damaged_file_of_claims_is_named(tmp_path: Path) -> None:
     for change, said in (({"direction": "below"}, "not above or same"), ({"more": 1}, "must have")):
         path.write_text(yaml.safe_dump({"C1": {**entries["C1"], **change}}))
         with pytest.raises(ConfigError, match=said):
-            claims.read_claims(path)
+            read_claims(path)

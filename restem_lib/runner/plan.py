@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from restem_lib.config import (
+    KEYS,
     PROJECT,
     Config,
     ConfigError,
@@ -78,10 +79,17 @@ def make_plan(names: Sequence[str], preset: str, overrides: Sequence[str], noteb
     modified = {key: value for key, value in changed.items() if key not in FOLDERS}
     if modified:
         config = replace(config, out_dir=f"{config.out_dir}-{digest(modified)[:6]}")
-    out_dir, code = PROJECT / config.out_dir, _code()
+    out_dir, code, usual = PROJECT / config.out_dir, _code(), Config()
+
+    def differs(key: str) -> bool:
+        """Keys that a parameters cell leaves out are given where they are not what the notebook would take."""
+        return bool(getattr(config, key) != getattr(usual, key))
+
     jobs = []
     for name, source in sources.items():
-        parameters = {key: _plain(config, key) for key in defaults[name]}
+        parameters = {
+            key: _plain(config, key) for key in KEYS if key in defaults[name] or differs(key)
+        }
         made_of = digest({"cells": _cells(source), "parameters": parameters, "code": code})
         copy = out_dir / "notebooks" / f"{name}.ipynb"
         jobs.append(Job(name, source, defaults[name], parameters, made_of, copy))

@@ -48,8 +48,9 @@ def _clean(job: Job) -> str:
     """The executed copy as it is committed: the source's cells; no times, versions or paths."""
     import nbformat
 
-    if job.defaults != job.parameters:
-        keys = ", ".join(key for key in job.parameters if job.parameters[key] != job.defaults[key])
+    differing = [key for key, value in job.defaults.items() if job.parameters[key] != value]
+    if differing:
+        keys = ", ".join(differing)
         raise NotebookError(
             f"the parameters cell of {job.source} differs from the preset in {keys}; make them agree"
         )

@@ -1,0 +1,68 @@
+"""What a notebook measures, [S, P] for S training seeds and P test problems, and its tidy rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restem_lib.estimates import spread
+from restem_lib.statistics import interval
+from restem_lib.store import seed_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Values = NDArray[np.float64]
+
+
+class Table:
+    """What a notebook measures: rates, [S, P], each under its names (task, model, method, iteration ...)."""
+
+    def __init__(self) -> None:
+        self._values: dict[frozenset[tuple[str, Any]], Values] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, values: Values, **names: Any) -> None:
+        """One measurement. Raises ValueError for names that are there already."""
+        key = frozenset(names.items())
+        if key in self._values:
+            raise ValueError(f"{names} is there already")
+        self._values[key] = values
+        self._rows.append(row(values, **names))
+
+    def of(self, **names: Any) -> Values:
+        """What was added under exactly these names."""
+        return self._values[frozenset(names.items())]
+
+    def iterations(self, **names: Any) -> list[Values]:
+        """What was added under these names and iteration 0, 1, 2 ..., as far as they go."""
+        found: list[Values] = []
+        while frozenset({**names, "iteration": len(found)}.items()) in self._values:
+            found.append(self.of(**names, iteration=len(found)))
+        return found
+
+    def rows(self) -> pd.DataFrame:
+        """A row for each: names, value, low, high, n, seeds."""
+        import pandas as pd
+
+        return pd.DataFrame(self._rows)
+
+    def save(self, path: Path) -> None:
+        """Write the rows as CSV."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows().to_csv(path, index=False, float_format="%.6f")
+
+
+def row(values: Values, **names: Any) -> dict[str, Any]:
+    """A row of a tidy table: the names given, the mean of rates, [S, P], its 95 % interval, n and seeds."""
+    rng = np.random.default_rng(seed_for("row", *map(str, names.values())))
+    if len(values) == 1:
+        value, low, high, _ = interval(values[0], rng)
+    else:
+        value = float(values.mean())
+        low, high = np.quantile(spread(values, rng), (0.025, 0.975))
+    seeds, n = values.shape
+    return {**names, "value": value, "low": low, "high": high, "n": n, "seeds": seeds}
