@@ -13,7 +13,7 @@ from restem_lib import em
 from restem_lib.config import Config, Loop
 from restem_lib.em import Iteration
 from restem_lib.models import resolve
-from restem_lib.records import Pair, Sample, Score
+from restem_lib.records import Pair, Problem, Sample, Score
 from restem_lib.tasks import Task, load_task
 
 if TYPE_CHECKING:
@@ -93,6 +93,12 @@ def human(
         only = covered(on[at].turns[0]) if on else None
         tuned.append(em.sft_on_solutions(loop, load_task(loop.task, loop.data_dir), only).model)
     return tuned
+
+
+def problems(config: Config, n: int | None = None) -> list[Problem]:
+    """The training problems of the maths task, the first n of them if told."""
+    loop = config.loop()
+    return em.split(load_task(loop.task, loop.data_dir), loop)[0][:n]
 
 
 def covered(turn: Iteration) -> frozenset[str]:

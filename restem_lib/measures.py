@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from restem_lib import em, evaluation, styles
-from restem_lib.batching import completion_loss, distinct, tokens
+from restem_lib import em, evaluation
 from restem_lib.config import Common, Config, Loop
+from restem_lib.estimates import spread
 from restem_lib.evaluation import Outcome
 from restem_lib.experiments import Run, human, steps
-from restem_lib.filtering import human_pairs
-from restem_lib.models import load_model, load_tokenizer, pick_dtype
-from restem_lib.records import Pair, Problem
+from restem_lib.records import Problem
 from restem_lib.scoring import score_samples
-from restem_lib.statistics import Interval, majority, mcnemar, paired_difference, pass_at_k
-from restem_lib.styles import Styled
+from restem_lib.statistics import majority, mcnemar, paired_difference, pass_at_k
+from restem_lib.store import seed_for
 from restem_lib.tables import Table, Values
 from restem_lib.tasks import Task, load_task
 
@@ -84,9 +81,9 @@ def add_gaps(table: Table, runs: Sequence[Run], config: Config, name: str) -> No
     task = load_task(loop.task, config.data_dir)
     train_problems, _ = em.split(task, loop)
     both = {"train, greedy": train_problems, "test, greedy": tested(task, config)}
-    for measured, problems in both.items():
+    for measured, asked in both.items():
         for i, models in enumerate(steps(runs)):
-            values = solved(models, task, problems, config)
+            values = solved(models, task, asked, config)
             table.add(values, set=name, measure=measured, iteration=i)
     for i in range(len(runs[0].models)):
         rates = np.stack([_sampled_rate(run, task, train_problems, i) for run in runs])
@@ -104,10 +101,11 @@ def _sampled_rate(run: Run, task: Task, problems: Sequence[Problem], i: int) -> 
     return found.correct.mean(axis=1)
 
 
-def slope(steps: Sequence[Values]) -> Values:
-    """The least-squares slope over 0, 1, 2 ... of each seed's and problem's values: [S, P]."""
-    x = np.arange(len(steps)) - (len(steps) - 1) / 2
-    stacked: Values = np.tensordot(x, np.stack(steps), axes=1) / float((x**2).sum())
+def slope(steps: Sequence[Values], x: Sequence[float] = ()) -> Values:
+    """The least-squares slope of each seed's and problem's values over x (0, 1, 2 ... unless told): [S, P]."""
+    at = np.array(x or range(len(steps)), dtype=np.float64)
+    at -= at.mean()
+    stacked: Values = np.tensordot(at, np.stack(steps), axes=1) / float((at**2).sum())
     return stacked
 
 
@@ -156,99 +154,48 @@ def second_half(outcomes: Sequence[Outcome]) -> Values:
     return np.stack([one.correct[:, one.correct.shape[1] // 2 :].mean(axis=1) for one in outcomes])
 
 
-def exam_forms(models: Sequence[Path], task: Task, config: Config) -> Values:
-    """Points of S models in each whole form of toy-exam, as shares of its 100: [S, F]."""
-    return np.stack(
-        [
-            evaluation.exam_forms(evaluation.greedy(model, task, task.test, config), task.test)
-            for model in models
-        ]
-    )
+def exam(models: Sequence[Path], task: Task, config: Config) -> Values:
+    """Shares of the points that S models get in an exam: of each whole form of toy-exam, else of each question."""
+    found = [evaluation.greedy(model, task, task.test, config) for model in models]
+    if task.name == "toy-exam":
+        return np.stack([evaluation.exam_forms(one, task.test) for one in found])
+    return np.stack([one.correct[:, 0] for one in found]).astype(np.float64)
 
 
-def by_style(models: Sequence[Path], task: Task, config: Config) -> Styled:
-    """The styles of S models' greedy solutions of the test problems, as S solutions of each."""
-    problems = tested(task, config)
-    each = [
-        styles.read(evaluation.greedy(model, task, problems, config), task, problems, config)
-        for model in models
-    ]
-    return Styled(
-        each[0].names,
-        np.concatenate([one.style for one in each], axis=1),
-        np.concatenate([one.correct for one in each], axis=1),
-        None,
-        None,
-    )
+def texts(model: Path, task: Task, config: Common) -> list[str]:
+    """The greedy solutions of the test problems, as they are."""
+    found = evaluation.greedy(model, task, task.test, config)
+    return [row[0] for row in found.texts(task.test)]
 
 
-def style_gains(
-    base: Path, after: Mapping[str, Sequence[Path]], task: Task, config: Config
-) -> pd.DataFrame:
-    """Gain of each method over the base in points, by choice of style and by accuracy within it (`styles.gain`)."""
-    import pandas as pd
-
-    before, rows = by_style([base], task, config), []
-    for name, models in after.items():
-        split = styles.gain(before, by_style(models, task, config))
-        parts = zip(("gain", "by style", "within style"), split, strict=True)
-        rows.append({"method": name, **{part: _points(found) for part, found in parts}})
-    return pd.DataFrame(rows).set_index("method")
+def by_kind(problems: Sequence[Problem], values: Values) -> dict[str, Values]:
+    """Values, [S, P], parted by the kind of the problems, the middle of their ids "task/KIND/number"."""
+    kinds = np.array([problem.id.split("/")[1] for problem in problems])
+    return {str(kind): values[:, kinds == kind] for kind in np.unique(kinds)}
 
 
-def _points(found: Interval) -> str:
-    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+def kinds(problems: Sequence[Problem], before: Values, after: Values) -> pd.DataFrame:
+    """Accuracy before and after by kind of problem, in %, and the change's p-value, adjusted for the number of kinds.
 
-
-def likelihoods(config: Config, run: Run) -> pd.DataFrame:
-    """How likely the base finds what a run's first M-step trained on, and the human solutions of the same problems."""
-    import pandas as pd
-
-    loop = run.loop
-    sets = {"own, right": run.turns[0].pairs}
-    names = {"human": loop.task}
-    if loop.task == "toy-math":
-        names["human, terse"] = "toy-math-terse"
-    for name, source in names.items():
-        task = load_task(source, config.data_dir)
-        sets[name] = human_pairs(task, em.split(task, loop)[0], loop)
-    model, tokenizer = load_model(run.base, pick_dtype(config.dtype)), load_tokenizer(run.base)
-    model.requires_grad_(False)
-    rows, at_once = [], config.micro_batch_size
-    for name, pairs in sets.items():
-        examples = [tokens(pair, tokenizer) for pair in pairs.records(Pair)]
-        size = sum(len(example.target) for example in examples)
-        loss = sum(
-            float(completion_loss(model, distinct(part), tokenizer.pad_token_id))
-            for part in (examples[i : i + at_once] for i in range(0, len(examples), at_once))
-        )
-        rows.append({"solutions": name, "pairs": len(examples), "log p a token": -loss / size})
-    return pd.DataFrame(rows).set_index("solutions").round(2)
-
-
-def accepted(config: Config, runs: Sequence[Run], *, shown: bool) -> tuple[Values, Values]:
-    """How many of a first E-step's samples the reward accepts and the step checker can check, and how many of these are
-    false positives: [S, P] each.
-
-    `shown`: the base draws again from questions that end in their answer, as STaR's rationalisation does.
+    `before` is of one model, `after` of S; p is two-sided, over problems and seeds, by Benjamini and Hochberg.
     """
-    counts = []
-    for run in runs:
-        task = load_task(run.loop.task, config.data_dir)
-        problems, _ = em.split(task, run.loop)
-        samples, scores = run.turns[0].samples, run.turns[0].scores
-        if shown:
-            told = [
-                replace(p, question=f"{p.question} The answer is {p.answer}.") for p in problems
-            ]
-            samples = em.draw(run.base, task, told, 1, run.loop)
-            scores = score_samples(task, told, samples, run.loop)
-        found = evaluation.outcome(problems, samples, scores, greedy=False)
-        read = styles.read(found, task, problems, config)
-        assert read.flawed is not None and read.checked is not None
-        counts.append((read.checked.sum(axis=1), read.flawed.sum(axis=1)))
-    right, flawed = np.stack(counts, axis=1).astype(np.float64)
-    return right, flawed
+    import pandas as pd
+    from scipy.stats import false_discovery_control
+
+    old, new = by_kind(problems, before), by_kind(problems, after)
+    rows, ps = [], []
+    for kind, values in new.items():
+        rng = np.random.default_rng(seed_for("kind", kind))
+        drawn = spread(values - old[kind], rng)
+        ps.append(
+            min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + len(drawn)))
+        )
+        ends = {"before": old[kind].mean(), "after": values.mean()}
+        rows.append(
+            {"kind": kind, "n": values.shape[1], **{k: round(100 * v, 1) for k, v in ends.items()}}
+        )
+    table = pd.DataFrame(rows).set_index("kind")
+    return table.assign(p=false_discovery_control(ps).round(4))
 
 
 def tested(task: Task, config: Common) -> list[Problem]:

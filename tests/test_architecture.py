@@ -43,6 +43,7 @@ ORDER = [
     "tables",
     "experiments",
     "measures",
+    "mechanisms",
     "base_table",
     "cards",
     "figures",

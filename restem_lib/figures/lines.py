@@ -1,0 +1,129 @@
+"""Lines: accuracy over iterations, over k, over the amount of data; the paper's in axes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restem_lib.figures.look import look
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axes:
+    """A line for each value of column `by` over column `x`, in % with 95 % intervals.
+
+    Rows: as `tables.row` makes them, with the columns `x` and `by`. Series are shifted a little, so that their
+    intervals can be told apart. `mark` tells further series of the same names apart: it is added to their labels, and
+    they are drawn hollow. Axes with a logarithmic scale of x keep it.
+    """
+    names = list(rows[by].unique())
+    log = ax.get_xscale() == "log"
+    step = 0.02 * float(np.ptp(rows[x].to_numpy(float)) or 1)
+    for place, name in enumerate(names):
+        mine = rows[rows[by] == name].sort_values(x)
+        y = 100 * mine["value"].to_numpy()
+        spread = abs(100 * mine[["low", "high"]].to_numpy().T - y)
+        off = place - (len(names) - 1) / 2
+        places = mine[x].to_numpy(float)
+        shifted = places * 1.03**off if log else places + step * off
+        style = look(name, place)
+        if mark:
+            style |= {"label": f"{name}, {mark}", "markerfacecolor": "white"}
+        ax.errorbar(shifted, y, spread, capsize=3, **style)
+    n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
+    ax.set(xlabel=x, ylabel="test problems solved (%)")
+    if not log and len(rows[x].unique()) < 8:
+        ax.set_xticks(sorted(rows[x].unique()))
+    ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
+    ax.legend()
+    return ax
+
+
+def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
+    """A task of notebook 02: ReST^EM of every model with its human SFT apart at the right; the controls of `model`.
+
+    The notebook's one model is drawn filled, the others hollow.
+    """
+    last = int(rows["iteration"].max())
+    apart = last + 0.5
+    for name in rows["model"].unique():
+        mine = rows[rows["model"] == name].copy()
+        chosen = name == model
+        if not chosen:
+            mine = mine[mine["method"].isin(["ReST^EM", "human SFT"])]
+        aside = mine["method"] != "ReST^EM"
+        places = mine["iteration"].astype(float)
+        mine["iteration"] = places.where(~aside, apart)
+        order = {method: i for i, method in enumerate(mine.loc[aside, "method"].unique())}
+        mine.loc[aside, "iteration"] += 0.22 * mine.loc[aside, "method"].map(order)
+        curves(mine, "iteration", "method", ax, mark="" if chosen else Path(name).name)
+    ax.set_xticks(range(last + 1))
+    ax.axvline(last + 0.3, color="0.85", zorder=0)
+    seeds = sorted({int(n) for n in rows["seeds"]})
+    ax.set_title(
+        f"ours: {rows['task'].iloc[0]}, n = {rows['n'].min()}, seeds: {', '.join(map(str, seeds))}"
+    )
+    ax.legend(fontsize=7)
+    return ax
+
+
+def beside(loop: pd.DataFrame, others: pd.DataFrame, ax: Axes) -> Axes:
+    """A method over its iterations, and others of one iteration apart at the right."""
+    curves(loop, "iteration", "method", ax)
+    last = int(loop["iteration"].max())
+    names = list(others["method"])
+    apart = others.assign(iteration=[last + 0.5 + 0.25 * i for i in range(len(names))])
+    curves(apart, "iteration", "method", ax)
+    ax.axvline(last + 0.25, color="0.85", zorder=0)
+    ax.set_xticks(range(last + 1))
+    return ax
+
+
+def amounts(rows: pd.DataFrame, whole: int, ax: Axes) -> Axes:
+    """Accuracy over the number of training pairs' sources, as a share of all: fewer problems, or fewer samples of each.
+
+    Rows have the columns `problems` and `samples`; the base has 0 of both and is the dotted line.
+    """
+    most = int(rows["samples"].max())
+    problems = rows[(rows["samples"] == most)].assign(series="fewer problems")
+    samples = rows[(rows["problems"] == whole)].assign(series="fewer samples of each")
+    problems = problems.assign(share=problems["problems"] / whole)
+    samples = samples.assign(share=samples["samples"] / most)
+    both = [problems, samples]
+    for place, mine in enumerate(both):
+        mine = mine.sort_values("share")
+        y = 100 * mine["value"].to_numpy()
+        ends = abs(100 * mine[["low", "high"]].to_numpy().T - y)
+        style = look(mine["series"].iloc[0], place)
+        ax.errorbar(mine["share"] * 1.02**place, y, ends, capsize=3, **style)
+    base = rows[rows["problems"] == 0]["value"].iloc[0]
+    ax.axhline(100 * base, color="0.35", linestyle=":", label="base")
+    ax.set_xscale("log", base=2)
+    ax.set(xlabel=f"share of {whole} problems x {most} samples", ylabel="test problems solved (%)")
+    n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
+    ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
+    ax.legend()
+    return ax
+
+
+def paper_curves(values: Mapping[str, Sequence[float]], x: Sequence[float], ax: Axes) -> Axes:
+    """The paper's numbers, hollow and in grey, in axes of their own: other models on other benchmarks."""
+    for (name, y), marker, line in zip(
+        values.items(), "oDvs^p", ("-", "--", ":", "-.", "-", "--"), strict=False
+    ):
+        style: dict[str, Any] = {
+            "color": "0.35",
+            "markerfacecolor": "white",
+            "marker": marker,
+            "linestyle": line,
+        }
+        ax.plot(x[: len(y)], y, label=name, **style)
+    ax.set_title("the paper")
+    ax.legend()
+    return ax

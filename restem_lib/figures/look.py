@@ -1,0 +1,94 @@
+"""The one look of all figures, and how they are shown and kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from restem_lib.provenance import provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LOOKS = {
+    "base": ("0.35", "x", ":"),
+    "ReST^EM": (0, "o", "-"),
+    "human SFT": (1, "s", "--"),
+    "human SFT, terse": (1, "D", ":"),
+    "ReST": (2, "^", "-"),
+    "RFT": (4, "v", "--"),
+    "STaR": (5, "P", "--"),
+    "random control": (7, "<", ":"),
+    "unfiltered": (6, ">", ":"),
+    "distilled": (3, "p", "-"),
+    "distilled, one a question": (3, "h", "--"),
+    "own, one a question": (0, "d", "--"),
+    "human, same questions": (1, "X", "--"),
+    "3x samples": (8, "*", "--"),
+    "train, greedy": (1, "s", "--"),
+    "train, sampled": (4, "^", ":"),
+    "test, greedy": (0, "o", "-"),
+}
+"""Method -> its colour (place in the colour-blind palette, or a grey), marker and line, in all figures alike."""
+
+
+def theme() -> None:
+    """The one look of all figures: quiet, colour-blind safe, the same bytes on every run."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.95)
+    mpl.rcParams.update(
+        {
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+            "svg.hashsalt": "restem",
+        }
+    )
+
+
+def look(name: str, place: int = 0) -> dict[str, Any]:
+    """The style of a series: that of its method, or the `place`-th of the palette where it is none."""
+    import seaborn as sns
+
+    palette = sns.color_palette("colorblind")
+    colour, marker, line = LOOKS.get(name, (place, "osD^vPpX"[place % 8], "-"))
+    colour = colour if isinstance(colour, str) else palette[colour]
+    return {"color": colour, "marker": marker, "linestyle": line, "label": name}
+
+
+def told(rows: pd.DataFrame, *columns: str) -> str:
+    """Rows as a sentence for an alt text: the columns' values and the value in %, 40 rows at most."""
+    shown = [
+        f"{', '.join(Path(str(row[name])).name for name in columns)}: {row['value']:.0%}"
+        for row in rows.head(40).to_dict("records")
+    ]
+    return "; ".join(shown) + "."
+
+
+def show(fig: Figure, alt: str, path: Path) -> None:
+    """Display a figure with its alt text and save it as PNG and SVG, with alt text and provenance inside.
+
+    `path` has no ending: "figures/00_tour" gives figures/00_tour.png, .svg and .json.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stable = ("restem", "commit", "modified", "python", "torch", "transformers", "cpu")
+    facts: dict[str, Any] = {"alt": alt, **{name: provenance()[name] for name in stable}}
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    fig.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None, "Description": text})
+    fig.savefig(
+        path.with_suffix(".svg"), metadata={"Date": None, "Creator": None, "Description": text}
+    )
+    path.with_suffix(".json").write_text(
+        json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    plt.close(fig)
+    display(fig, metadata={"image/png": {"alt": alt}})
