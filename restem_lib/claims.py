@@ -105,6 +105,14 @@ class Ledger:
         found = partial(lowest_of, tables, self.claims[claim])
         self.entries.append((self.claims[claim], part, found))
 
+    def enter_exact(self, claim: str, part: str, value: float, n: int) -> None:
+        """A part of a claim on a number that is computed and not estimated: no interval, no seeds."""
+
+        def found(rng: np.random.Generator, level: float) -> Estimate:
+            return Estimate(value, value, value, math.nan, n, 0)
+
+        self.entries.append((self.claims[claim], part, found))
+
     def verdicts(self) -> list[Verdict]:
         """All of them, in the order of entry."""
         level = 1 - 0.05 / max(1, len(self.entries))
@@ -125,6 +133,11 @@ def said(one: Verdict) -> str:
     C1 toy-math: holds, +5.0 points (+2.0 to +8.0; n = 500, 1 seed)
       the paper: +5.9
     """
+    if not one.seeds:
+        return (
+            f"{one.claim} {one.part}: {one.verdict}, {one.estimate:+.6f} (exact; n = {one.n})\n"
+            f"  the paper: {one.paper}"
+        )
     seeds = f"{one.seeds} seed{'s' * (one.seeds > 1)}"
     return (
         f"{one.claim} {one.part}: {one.verdict}, {100 * one.estimate:+.1f} points "

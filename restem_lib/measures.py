@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restem_lib import em, evaluation
-from restem_lib.config import Common, Config, Loop
+from restem_lib.config import Common, Config
 from restem_lib.estimates import spread
 from restem_lib.evaluation import Outcome
 from restem_lib.experiments import Run, human, steps
@@ -227,22 +227,21 @@ class Comparison(NamedTuple):
         )
 
 
-def compare(
-    models: Mapping[str, Path], task: Task, problems: Sequence[Problem], n: int, loop: Loop
-) -> Comparison:
-    """Evaluate models on the same problems: greedy, and n samples at temperature 1 for pass@1, pass@n and majority."""
+def compare(models: Mapping[str, Path], task: Task, config: Config) -> Comparison:
+    """Evaluate models on the same problems: greedy, and by `drawn` pass@1, pass@n and majority."""
     import pandas as pd
 
+    problems, n = tested(task, config), config.pass_k_samples
     rows, greedy = [], {}
     for name, model in models.items():
-        decoded = evaluation.greedy(model, task, problems, loop)
-        drawn = evaluation.sampled(model, task, problems, n, loop.seed, loop)
+        decoded = evaluation.greedy(model, task, problems, config)
+        (sampled,) = drawn([model], task, config)
         greedy[name] = decoded.correct[:, 0]
         measured = {
             "greedy": decoded.pass_at_k(1),
-            "pass@1": drawn.pass_at_k(1),
-            "pass@k": drawn.pass_at_k(n),
-            "majority": drawn.majority(),
+            "pass@1": sampled.pass_at_k(1),
+            "pass@k": sampled.pass_at_k(n),
+            "majority": sampled.majority(),
         }
         rows += [
             {"model": name, **vars(number), "metric": metric} for metric, number in measured.items()

@@ -51,9 +51,14 @@ def by_style(models: Sequence[Path], task: Task, config: Config) -> Styled:
 def style_gains(
     base: Path, after: Mapping[str, Sequence[Path]], task: Task, config: Config
 ) -> pd.DataFrame:
-    """Gain of each method over the base in points, by choice of style and by accuracy within it (`styles.gain`)."""
+    """Gain of each method over the base in points, by choice of style and by accuracy within it (`styles.gain`).
+
+    No rows for a task whose styles are not known.
+    """
     import pandas as pd
 
+    if task.styles is None:
+        return pd.DataFrame()
     before, rows = by_style([base], task, config), []
     for name, models in after.items():
         split = styles.gain(before, by_style(models, task, config))
@@ -115,6 +120,18 @@ def accepted(config: Config, runs: Sequence[Run], *, shown: bool) -> tuple[Value
         counts.append((read.checked.sum(axis=1), read.flawed.sum(axis=1)))
     right, flawed = np.stack(counts, axis=1).astype(np.float64)
     return right, flawed
+
+
+def share(right: Values, flawed: Values) -> Values | None:
+    """Share of flawed ones among right ones, as [S, P] of which the mean is each seed's share; None where one has none.
+
+    A problem's value is the share plus its own part in it (the delta method), so that it spreads as the share does.
+    """
+    if not right.any(axis=1).all():
+        return None
+    rate = (flawed.sum(axis=1) / right.sum(axis=1))[:, None]
+    values: Values = rate + (flawed - rate * right) / right.mean(axis=1)[:, None]
+    return values
 
 
 def coverage(turns: Sequence[Iteration], config: Config) -> Values:
