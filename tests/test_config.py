@@ -111,7 +111,9 @@ def test_a_notebooks_other_variables_are_left_alone() -> None:
 
 
 def test_a_loop_takes_every_shared_setting_from_its_preset() -> None:
-    config = Config(cap=3, learning_rate=1e-3, model="a", models=("a", "b"), seeds=(7, 8), math_samples=5)
+    config = Config(
+        cap=3, learning_rate=1e-3, model="a", models=("a", "b"), seeds=(7, 8), math_samples=5
+    )
     loop = config.loop(model="b", seed=8)
     assert all(getattr(loop, field.name) == getattr(config, field.name) for field in fields(Common))
     assert (loop.model, loop.seed, loop.samples) == ("b", 8, 5)
@@ -119,7 +121,9 @@ def test_a_loop_takes_every_shared_setting_from_its_preset() -> None:
 
 
 def test_seeds_are_for_the_model_and_smaller_ones() -> None:
-    config = Config(model="b", models=("a", "b", "c"), seeds=(1, 2), seeds_larger=(3,), worlds=("w",))
+    config = Config(
+        model="b", models=("a", "b", "c"), seeds=(1, 2), seeds_larger=(3,), worlds=("w",)
+    )
     asked = (None, "a", "b", "c", "w")
     assert [config.seeds_of(model) for model in asked] == [(1, 2)] * 3 + [(3,)] * 2
     alone = replace(config, model="elsewhere")
