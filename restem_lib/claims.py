@@ -9,12 +9,14 @@ import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from restem_lib.config import ConfigError
 from restem_lib.estimates import Estimate, estimate, lowest, lowest_of
 from restem_lib.paper import CLAIMS, Claim, read_claims
 from restem_lib.store import seed_for
@@ -133,16 +135,40 @@ def said(one: Verdict) -> str:
     C1 toy-math: holds, +5.0 points (+2.0 to +8.0; n = 500, 1 seed)
       the paper: +5.9
     """
+    return f"{one.claim} {one.part}: {one.verdict}, {amount(one)}\n  the paper: {one.paper}"
+
+
+def amount(one: Verdict) -> str:
+    """A verdict's estimate with its interval, n and seeds, in the unit of its claim.
+
+    >>> amount(Verdict("C26", "table", HOLDS, "", 0.0006, 0.0006, 0.0012, 12, 2, 0.0, 0.0, "", "00"))
+    '+0.0006 nats (+0.0006 to +0.0012; n = 12, 2 seeds)'
+    """
+    unit = _units()[one.claim]
+    ends = (one.estimate, one.low, one.high)
+    value, low, high = (f"{100 * x:+.1f}" if unit == "points" else f"{x:+.3g}" for x in ends)
     if not one.seeds:
-        return (
-            f"{one.claim} {one.part}: {one.verdict}, {one.estimate:+.6f} (exact; n = {one.n})\n"
-            f"  the paper: {one.paper}"
-        )
-    seeds = f"{one.seeds} seed{'s' * (one.seeds > 1)}"
+        return f"{value} {unit} (exact; n = {one.n})"
+    seeds = f"{one.seeds} seed{'s' * (one.seeds != 1)}"
+    return f"{value} {unit} ({low} to {high}; n = {one.n}, {seeds})"
+
+
+@cache
+def _units() -> dict[str, str]:
+    return {name: claim.unit for name, claim in read_claims().items()}
+
+
+def counted(verdicts: Sequence[Verdict]) -> str:
+    """How many say what.
+
+    >>> counted([Verdict("C1", "x", HOLDS, "", 0.1, 0.1, 0.1, 9, 1, 0.0, 0.0, "", "02")])
+    '1 holds, 0 do not, 0 too small to tell'
+    """
+    each = [one.verdict for one in verdicts]
+    hold, fail, small = (each.count(kind) for kind in (HOLDS, FAILS, SMALL))
     return (
-        f"{one.claim} {one.part}: {one.verdict}, {100 * one.estimate:+.1f} points "
-        f"({100 * one.low:+.1f} to {100 * one.high:+.1f}; n = {one.n}, {seeds})\n"
-        f"  the paper: {one.paper}"
+        f"{hold} {'holds' if hold == 1 else 'hold'}, "
+        f"{fail} {'does' if fail == 1 else 'do'} not, {small} too small to tell"
     )
 
 
@@ -154,3 +180,28 @@ def save(path: Path, verdicts: Sequence[Verdict]) -> None:
         writer.writerow(field.name for field in fields(Verdict))
         for one in verdicts:
             writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in asdict(one).values())
+
+
+def read(path: Path) -> list[Verdict]:
+    """The inverse of save, up to rounding. Raises ConfigError for a damaged file."""
+    kinds: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
+    columns = {field.name: kinds[str(field.type)] for field in fields(Verdict)}
+    known, found = read_claims(), []
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        try:
+            if next(lines, None) != list(columns):
+                raise ValueError(f"the columns must be {', '.join(columns)}")
+            for line in lines:
+                if len(line) != len(columns):
+                    raise ValueError(f"{len(line)} values, not {len(columns)}")
+                typed = zip(columns.values(), line, strict=True)
+                one = Verdict(*(kind(text) for kind, text in typed))
+                if one.claim not in known:
+                    raise ValueError(f"there is no claim {one.claim!r}")
+                if one.verdict not in (HOLDS, FAILS, SMALL):
+                    raise ValueError(f"{one.verdict!r} is no verdict")
+                found.append(one)
+        except (ValueError, csv.Error) as error:
+            raise ConfigError(f"line {lines.line_num} of {path} is damaged: {error}") from error
+    return found

@@ -23,27 +23,33 @@ class Claim:
     direction: str
     """"above" (the value lies above the margin) or "same" (within the margin on both sides of 0)."""
     margin: float
-    """In the statistic's own unit; rates and their differences are in 0..1."""
+    """As the statistic is: rates and their differences are in 0..1."""
     where: str
     """In the paper."""
     strength: str
     """How strong the paper's own evidence is."""
     paper: str
     """The paper's number."""
+    unit: str = "points"
+    """"points" (hundredths of a rate) or "nats" (of a log-likelihood)."""
 
 
 def read_claims(path: Path = CLAIMS) -> dict[str, Claim]:
     """The claims by name. Raises ConfigError for a file that is not like that."""
     found = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    names = {field.name for field in fields(Claim)} - {"name"}
+    names = {field.name for field in fields(Claim)} - {"name", "unit"}
     claims = {}
     for name, entry in found.items():
-        if set(entry) != names:
-            raise ConfigError(f"{path}: {name} must have {', '.join(sorted(names))}, no more")
+        if set(entry) - {"unit"} != names:
+            raise ConfigError(
+                f"{path}: {name} must have {', '.join(sorted(names))}, perhaps unit, no more"
+            )
         if entry["direction"] not in ("above", "same"):
             raise ConfigError(
                 f"{path}: {name} has direction {entry['direction']!r}, not above or same"
             )
+        if entry.get("unit", "points") not in ("points", "nats"):
+            raise ConfigError(f"{path}: {name} has unit {entry['unit']!r}, not points or nats")
         claims[name] = Claim(name=name, **entry)
     return claims
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +100,7 @@ def test_what_cannot_be_judged_is_refused() -> None:
             judged(MORE, values)
 
 
-def test_a_ledger_corrects_for_all_that_it_holds(tmp_path: Path) -> None:
+def test_a_ledger_corrects_for_all_that_it_holds() -> None:
     values = table(np.random.default_rng(1), 0.04, 1, 500)
     ledger = claims.Ledger("02_scaling")
     for part in ("toy-math", "toy-code"):
@@ -115,10 +114,36 @@ def test_a_ledger_corrects_for_all_that_it_holds(tmp_path: Path) -> None:
     )
     with pytest.raises(KeyError):
         ledger.enter("C99", "x", values)
-    claims.save(tmp_path / "claims.csv", found)
-    with (tmp_path / "claims.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["claim"] for row in rows] == ["C1", "C1"] and float(rows[0]["n"]) == 500
+
+
+def test_verdicts_are_read_as_they_were_saved(tmp_path: Path) -> None:
+    part = 'toy-math, "greedy"'
+    curve = claims.Verdict("C9", part, SMALL, "s", 0.1, 0.0, 1 / 8, 5, 2, 0.5, 0.0, "+5", "04")
+    path = tmp_path / "claims.csv"
+    claims.save(path, [curve, replace(curve, claim="C1", p=math.nan)])
+    first, second = claims.read(path)
+    assert first == curve and second.claim == "C1" and math.isnan(second.p)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("claim,part", "claim,path", "line 1 of .* is damaged: the columns must be claim, part, "),
+        (",500,", ",many,", r"line 2 of .*claims\.csv is damaged: invalid literal .*'many'"),
+        ("C1,", "C99,", "line 2 of .* there is no claim 'C99'"),
+        ("holds", "perhaps", "line 2 of .* 'perhaps' is no verdict"),
+        (",02", "", "line 2 of .* 12 values, not 13"),
+    ],
+)
+def test_a_damaged_file_of_verdicts_is_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = tmp_path / "claims.csv"
+    one = claims.Verdict("C1", "x", HOLDS, "s", 0.1, 0.1, 0.1, 500, 2, 0.5, 0.0, "+5", "02")
+    claims.save(path, [one])
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        claims.read(path)
 
 
 def test_a_band_holds_all_points_at_once() -> None:
@@ -201,17 +226,23 @@ def test_power_says_what_would_be_enough() -> None:
 
 def test_the_claims_of_the_paper_are_complete() -> None:
     found = read_claims()
-    assert list(found) == [f"C{i}" for i in range(1, 12)] + ["C11b"] + [
-        f"C{i}" for i in range(12, 28)
-    ]
+    names = [f"C{i}" for i in range(1, 28)]
+    for after, more in (("C11", ["C11b"]), ("C22", ["C22b", "C22c"])):
+        names[names.index(after) + 1 : names.index(after) + 1] = more
+    assert list(found) == names
     assert all(claim.where and claim.strength and claim.paper for claim in found.values())
-    assert {name for name, claim in found.items() if claim.direction == "same"} == {"C17"}
+    assert {name for name, claim in found.items() if claim.direction == "same"} == {"C17", "C22c"}
+    assert {name for name, claim in found.items() if claim.unit == "nats"} == {"C26"}
 
 
 def test_a_damaged_file_of_claims_is_named(tmp_path: Path) -> None:
     entries = yaml.safe_load((PROJECT / "paper" / "claims.yaml").read_text())
     path = tmp_path / "claims.yaml"
-    for change, said in (({"direction": "below"}, "not above or same"), ({"more": 1}, "must have")):
+    for change, said in (
+        ({"direction": "below"}, "not above or same"),
+        ({"unit": "%"}, "not points or nats"),
+        ({"more": 1}, "must have"),
+    ):
         path.write_text(yaml.safe_dump({"C1": {**entries["C1"], **change}}))
         with pytest.raises(ConfigError, match=said):
             read_claims(path)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from restem_lib import claims
 from restem_lib.config import PROJECT
+from restem_lib.runner import outcome, publishing
 
 
 def test_every_dependency_has_one_exact_version_that_satisfies_it() -> None:
@@ -58,3 +61,13 @@ def test_every_notebook_has_a_row_in_the_readme() -> None:
     notebooks = sorted((PROJECT / "notebooks").glob("*.ipynb"))
     assert notebooks
     assert [path.name for path in notebooks if f"notebooks/{path.name}" not in text] == []
+
+
+def test_the_readme_has_the_table_of_the_committed_results() -> None:
+    results = PROJECT / "results" / "cpu"
+    if not (results / "claims.csv").is_file():
+        pytest.skip("no run with verdicts has been published yet")
+    verdicts = claims.read(results / "claims.csv")
+    table = outcome.as_markdown(verdicts, outcome.read_minutes(results / "notebooks.csv"))
+    text = (PROJECT / "README.md").read_text()
+    assert f"{publishing.BEGIN}\n{table}\n{publishing.END}" in text

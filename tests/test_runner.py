@@ -12,16 +12,18 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+import yaml
 from filelock import FileLock
 
-from restem_lib.config import PROJECT, ConfigError
-from restem_lib.runner import NotebookError, declared, plan, publish, publishing, run
+from restem_lib import claims
+from restem_lib.config import PROJECT, Config, ConfigError, parse_yaml
+from restem_lib.runner import NotebookError, declared, outcome, plan, publish, publishing, run
 from restem_lib.runner.running import duration
 
 CODE = plan._code
@@ -40,6 +42,14 @@ print(get_connection_info(unpack=True)["transport"])
 print(type(seeds).__name__, type(learning_rate).__name__, learning_rate)
 """
 FOUND = "print('pass@1 | rose'); print('n = 3')"
+JUDGED = claims.Verdict("C1", "x", claims.HOLDS, "", 0.05, 0.02, 0.08, 9, 1, 0.001, 0.0, "+6", "")
+"""A verdict, but for its notebook."""
+JUDGE = """\
+from pathlib import Path
+path = Path(out_dir) / "results" / "claims" / "{name}.csv"
+path.parent.mkdir(parents=True, exist_ok=True)
+path.write_text({text!r})
+"""
 WRITE = """\
 from pathlib import Path
 for kind in ("results", "figures"):
@@ -78,15 +88,20 @@ def frozen_code() -> Iterator[None]:
 
 @dataclass
 class World:
-    """A project in miniature: notebooks, a preset called cpu, a place for runs."""
+    """A project in miniature: notebooks, a preset called cpu, a place for runs.
+
+    The preset differs from the defaults in three keys that its notebooks declare and in `batch_size`.
+    """
 
     root: Path
 
     def __post_init__(self) -> None:
-        text = (PROJECT / "params" / "cpu.yaml").read_text(encoding="utf-8")
-        text = text.replace("out_dir: runs/cpu", f"out_dir: {self.out}")
-        self.root.mkdir(exist_ok=True)
-        (self.root / "cpu.yaml").write_text(f"# Never run: a test.\n{text}", encoding="utf-8")
+        path = PROJECT / "params" / "cpu.yaml"
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        values |= {"seeds": [0], "learning_rate": 1e-4, "batch_size": 7, "out_dir": str(self.out)}
+        text = f"# Never run: a test.\n{yaml.safe_dump(values)}"
+        (self.root / "params").mkdir(parents=True, exist_ok=True)
+        (self.root / "params" / "cpu.yaml").write_text(text, encoding="utf-8")
 
     @property
     def out(self) -> Path:
@@ -94,7 +109,7 @@ class World:
 
     @property
     def preset(self) -> str:
-        return str(self.root / "cpu.yaml")
+        return str(self.root / "params" / "cpu.yaml")
 
     def notebook(self, name: str, *code: str, **tags: str) -> None:
         parameters = PARAMETERS.format(out_dir=self.out)
@@ -112,6 +127,12 @@ class World:
         status = json.loads(((out or self.out) / "status.json").read_text(encoding="utf-8"))
         assert isinstance(status, dict)
         return status
+
+
+def judge(folder: Path, name: str) -> str:
+    """Code of a notebook that judges a claim."""
+    claims.save(folder / "verdicts.csv", [replace(JUDGED, notebook=name)])
+    return JUDGE.format(name=name, text=(folder / "verdicts.csv").read_text())
 
 
 @pytest.fixture
@@ -231,6 +252,27 @@ def test_a_damaged_record_is_named(world: World) -> None:
         world.run()
 
 
+def test_a_notebook_never_run_here_is_forecast_by_what_is_published(world: World) -> None:
+    results = world.root / "results" / "cpu"
+    results.mkdir(parents=True)
+    (results / "notebooks.csv").write_text("notebook,minutes\n00_tour,3.5\n")
+    _, said = world.run(overrides=["seeds=[1]"])
+    assert "to run, time unknown\n" in said and "expected: unknown\n" in said
+    world.notebook("01_new", "print(1)")
+    _, said = world.run()
+    assert "  00_tour  to run, published: about 3.5 min on another machine\n" in said
+    assert "expected: about 3 min 30 s, 1 of 2 by another machine, and 1 of unknown time\n" in said
+    _, said = world.run(again=True)
+    assert "last time\n" in said and "another machine" not in said
+
+
+def test_a_notebook_that_judges_no_more_has_no_verdicts(world: World) -> None:
+    world.notebook("00_tour", judge(world.root, "00_tour"))
+    assert "\nclaims, preset cpu\n" in world.run()[1]
+    world.notebook("00_tour", "print(1)")
+    assert "claims, preset" not in world.run()[1]
+
+
 def test_a_run_modified_in_any_way_has_its_own_folder(world: World) -> None:
     def out(*overrides: str) -> str:
         made = plan.make_plan(["00_tour"], world.preset, overrides, world.root / "notebooks")
@@ -242,6 +284,30 @@ def test_a_run_modified_in_any_way_has_its_own_folder(world: World) -> None:
     modified = out("seeds=[1]")
     assert modified.startswith(f"{world.out}-") and len(modified) == len(str(world.out)) + 7
     assert modified != out("seeds=[2]") != out("learning_rate=2e-4")
+
+
+def test_a_notebook_gets_the_keys_it_declares_and_those_that_differ_from_the_default(
+    world: World,
+) -> None:
+    def given(*overrides: str) -> dict[str, Any]:
+        made = plan.make_plan((), world.preset, overrides, world.root / "notebooks")
+        return made.jobs[0].parameters
+
+    notebook(
+        world.root / "notebooks" / "00_tour.ipynb", parameters=f"cap = {Config().cap}\nseeds = [0]"
+    )
+    assert given() == {
+        "cap": Config().cap,  # declared, and no other than the default
+        "seeds": [0],
+        "learning_rate": 1e-4,  # not declared, and another than the default
+        "batch_size": 7,
+        "out_dir": str(world.out),
+    }
+    with pytest.raises(ConfigError, match="-p batch_size would change nothing: 00_tour do not"):
+        given("batch_size=8")
+    notebook(world.root / "notebooks" / "01_other.ipynb", parameters="batch_size = 32")
+    assert given("batch_size=8")["batch_size"] == 8
+    assert "batch_size" not in given(f"batch_size={Config().batch_size}")
 
 
 def test_the_hash_stands_for_cells_parameters_library_and_models(
@@ -265,14 +331,15 @@ def test_the_hash_reads_every_file_of_library_and_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = ["restem_lib/a.py", "restem_lib/tasks/b.py"]
-    for name in (*library, "models/toy-s/model.safetensors", "paper/values.yaml"):
+    paper = ["paper/claims.yaml", "paper/values.yaml"]
+    for name in (*library, "models/toy-s/model.safetensors", *paper):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("123")
     monkeypatch.setattr(plan, "PROJECT", tmp_path)
     code = CODE()
-    assert list(code["library"]) == [*library, "paper/values.yaml"]
+    assert list(code["library"]) == [*library, *paper]
     assert list(code["models"]) == ["models/toy-s/model.safetensors"]
-    for name in (*library, "models/toy-s/model.safetensors", "paper/values.yaml"):
+    for name in (*library, "models/toy-s/model.safetensors", *paper):
         (tmp_path / name).write_text("124")  # of the same length, as retrained weights are
         assert CODE() != code
         (tmp_path / name).write_text("123")
@@ -302,6 +369,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     world.notebook("02_dies", "import os; os.kill(os.getpid(), 9)", "print(2)")
     world.notebook("03_hangs", "import time; time.sleep(60)", "print(2)")
     world.notebook("04_good", GOOD, summary=FOUND)
+    world.notebook("05_judges", judge(world.root, "05_judges"), summary="print('long')")
     code, said = world.run(overrides=OVERRIDES, cell_timeout=2.5)
     out = next(path for path in world.root.glob("runs*") if path != world.out)
     return Ran(world, out, code, said, world.status(out))
@@ -316,6 +384,7 @@ def test_one_failing_notebook_does_not_stop_the_others(mixed: Ran) -> None:
         "02_dies": "failed",
         "03_hangs": "failed",
         "04_good": "done",
+        "05_judges": "done",
     }
 
 
@@ -337,7 +406,7 @@ def test_a_failure_names_cell_error_and_executed_copy(mixed: Ran, name: str, err
 
 def test_a_notebook_gets_what_it_declares_where_it_lies(mixed: Ran) -> None:
     entry = mixed.status["04_good"]
-    expected = {"seeds": [0], "learning_rate": 2e-4, "out_dir": str(mixed.out)}
+    expected = {"seeds": [0], "learning_rate": 2e-4, "out_dir": str(mixed.out), "batch_size": 7}
     assert entry["parameters"] == expected
     assert entry["overrides"] == {"learning_rate": 2e-4}
     assert entry["provenance"]["python"]
@@ -351,13 +420,24 @@ def test_the_run_tells_plan_progress_and_summary(mixed: Ran) -> None:
     assert said.startswith(f"preset cpu ({mixed.world.preset})\nNever run: a test.\n")
     assert f"  with learning_rate = 0.0002\nwriting to {mixed.out}\n" in said
     assert "  04_good    to run, time unknown\n" in said and "expected: unknown\n" in said
-    assert "[4/5] 03_hangs failed after" in said and " gone, left: unknown\n" in said
+    assert "[4/6] 03_hangs failed after" in said and " gone, left: unknown\n" in said
     seconds = duration(mixed.status["04_good"]["seconds"])
     table = said.split("\nnotebook ")[1]
     row = next(line for line in table.splitlines() if line.startswith("04_good")).split()
     copy = str(mixed.out / "notebooks" / "04_good.ipynb")
     assert row == ["04_good", "done", *seconds.split(), *copy.split()]
-    assert said.endswith("\n04_good\n  pass@1 | rose\n  n = 3\n")
+    assert "\n04_good\n  pass@1 | rose\n  n = 3\n" in said
+
+
+def test_the_run_ends_with_its_verdicts_in_place_of_the_summary(mixed: Ran) -> None:
+    table = """
+claims, preset cpu with learning_rate = 0.0002
+claim  part  estimate                                   verdict
+C1     x     +5.0 points (+2.0 to +8.0; n = 9, 1 seed)  holds
+1 holds, 0 do not, 0 too small to tell
+"""
+    assert mixed.said.endswith(table)
+    assert "long" not in mixed.said
 
 
 def test_done_is_skipped_until_again_or_cut_off(mixed: Ran) -> None:
@@ -446,6 +526,7 @@ README = f"# Title\n\n{publishing.BEGIN}\nold\n{publishing.END}\n\nrest\n"
 def whole(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("whole") / "world")
     world.notebook("00_tour", WRITE, "seeds", summary=FOUND)
+    world.notebook("01_judges", judge(world.root, "01_judges"))
     code, _ = world.run()
     assert code == 0
     return world
@@ -461,9 +542,17 @@ def published(whole: World) -> Iterator[World]:
 
 
 def test_publishing_replaces_results_and_figures(published: World) -> None:
-    for kind in ("results", "figures"):
-        files = [path.name for path in (published.root / kind / "cpu").iterdir()]
-        assert files == ["new.csv"]
+    made = {"results": ["claims.csv", "new.csv", "notebooks.csv"], "figures": ["new.csv"]}
+    for kind, files in made.items():
+        assert sorted(path.name for path in (published.root / kind / "cpu").iterdir()) == files
+
+
+def test_published_are_all_verdicts_and_minutes(published: World) -> None:
+    results = published.root / "results" / "cpu"
+    assert claims.read(results / "claims.csv") == [replace(JUDGED, notebook="01_judges")]
+    minutes = {name: entry["seconds"] / 60 for name, entry in published.status().items()}
+    assert list(minutes) == ["00_tour", "01_judges"]
+    assert outcome.read_minutes(results / "notebooks.csv") == pytest.approx(minutes, abs=0.051)
 
 
 def test_published_notebooks_hold_outputs_and_nothing_volatile(published: World) -> None:
@@ -488,12 +577,12 @@ def test_publishing_leaves_the_run_current(published: World) -> None:
     assert path.read_bytes() == before
 
 
-def test_the_readme_gets_one_row_a_notebook(published: World) -> None:
-    minutes = f"{published.status()['00_tour']['seconds'] / 60:.1f}"
-    row = f"| [00_tour](notebooks/00_tour.ipynb) | {minutes} | pass@1 \\| rose<br>n = 3 |"
-    table = f"| notebook | minutes | what it found |\n|---|---|---|\n{row}"
-    expected = README.replace("old", table)
-    assert (published.root / "README.md").read_text() == expected
+def test_the_readme_gets_the_table_of_what_is_published(published: World) -> None:
+    results = published.root / "results" / "cpu"
+    verdicts = claims.read(results / "claims.csv")
+    table = outcome.as_markdown(verdicts, outcome.read_minutes(results / "notebooks.csv"))
+    assert (published.root / "README.md").read_text() == README.replace("old", table)
+    assert "| x: +5.0 points (+2.0 to +8.0; n = 9, 1 seed) | holds |" in table
 
 
 def test_nothing_is_published_when_something_changed(published: World) -> None:
@@ -530,9 +619,7 @@ def test_nothing_is_published_when_something_changed(published: World) -> None:
 
 def test_published_defaults_equal_the_preset(whole: World) -> None:
     job = plan.make_plan((), whole.preset, (), whole.root / "notebooks").jobs[0]
-    other = plan.Job(
-        job.name, job.source, {**job.defaults, "seeds": [7]}, job.parameters, job.hash, job.copy
-    )
+    other = replace(job, defaults={**job.defaults, "seeds": [7]})
     with pytest.raises(NotebookError, match="differs from the preset in seeds; make them agree"):
         publishing._clean(other)
 

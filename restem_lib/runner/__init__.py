@@ -7,7 +7,7 @@ any work, and `<out_dir>/status.json` alone says which notebook is done:
     <out_dir>/
         status.json     one entry a notebook: state, seconds, error, parameters, hash, provenance
         notebooks/      executed copies
-        results/        what the notebooks wrote
+        results/        what the notebooks wrote; claims/ has the verdicts of each
         figures/
 """
 

@@ -40,10 +40,13 @@ class Job:
     source: Path
     defaults: dict[str, Any]
     parameters: dict[str, Any]
+    """The keys that it declares, and those whose value is not the default."""
     hash: str
-    """Stands for the notebook's cells, its parameters, the library's code and the toy models."""
+    """Stands for the notebook's cells, its parameters, the library's code, paper/ and the toy models."""
     copy: Path
     """Where the executed notebook goes."""
+    verdicts: Path
+    """Where it writes its verdicts, if it judges a claim."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,16 @@ def make_plan(names: Sequence[str], preset: str, overrides: Sequence[str], noteb
     if modified:
         config = replace(config, out_dir=f"{config.out_dir}-{digest(modified)[:6]}")
     out_dir, code, usual = PROJECT / config.out_dir, _code(), Config()
-
-    def differs(key: str) -> bool:
-        """Keys that a parameters cell leaves out are given where they are not what the notebook would take."""
-        return bool(getattr(config, key) != getattr(usual, key))
-
+    unusual = {key for key in KEYS if getattr(config, key) != getattr(usual, key)}
     jobs = []
     for name, source in sources.items():
-        parameters = {
-            key: _plain(config, key) for key in KEYS if key in defaults[name] or differs(key)
-        }
+        # A notebook takes the default of a key that it does not declare: it gets what differs.
+        given = unusual.union(defaults[name])
+        parameters = {key: _plain(config, key) for key in KEYS if key in given}
         made_of = digest({"cells": _cells(source), "parameters": parameters, "code": code})
         copy = out_dir / "notebooks" / f"{name}.ipynb"
-        jobs.append(Job(name, source, defaults[name], parameters, made_of, copy))
+        verdicts = out_dir / "results" / "claims" / f"{name}.csv"
+        jobs.append(Job(name, source, defaults[name], parameters, made_of, copy, verdicts))
     return Plan(path, changed, out_dir, tuple(jobs))
 
 
@@ -194,7 +194,7 @@ def joined(value: str | list[str]) -> str:
 
 def _code() -> dict[str, Any]:
     code = [path for kind in ("*.py", "*.c") for path in (PROJECT / "restem_lib").rglob(kind)]
-    files = [*sorted(code), PROJECT / "paper" / "values.yaml"]
+    files = [*sorted(code), *sorted((PROJECT / "paper").glob("*.yaml"))]
     models = sorted(path for kind in WEIGHTS for path in (PROJECT / "models").rglob(kind))
     return {
         "library": {str(file.relative_to(PROJECT)): file_sha256(file) for file in files},

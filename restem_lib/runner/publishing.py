@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from restem_lib import claims
 from restem_lib.config import PROJECT
-from restem_lib.runner.plan import NOTEBOOKS, Job, NotebookError, Plan, make_plan
-from restem_lib.runner.status import Status, alone, read_status, summary, unfit, write_text
+from restem_lib.runner.outcome import as_markdown, gather, save_minutes
+from restem_lib.runner.plan import NOTEBOOKS, Job, NotebookError, make_plan
+from restem_lib.runner.status import alone, read_status, unfit, write_text
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -15,9 +17,10 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 def publish(preset: str, *, notebooks: Path = NOTEBOOKS, project: Path = PROJECT) -> None:
     """Copy results and figures of a whole, unmodified, current run to results/ and figures/.
 
-    The cpu preset also refreshes the committed notebooks and the table in the README. Raises
-    NotebookError, before anything is written, when a notebook of the project has not run at this
-    preset, has failed, or has changed since.
+    The verdicts of all notebooks become one claims.csv, their minutes notebooks.csv. The cpu preset
+    also refreshes the committed notebooks and the table in the README. Raises NotebookError, before
+    anything is written, when a notebook of the project has not run at this preset, has failed, or
+    has changed since.
     """
     plan = make_plan((), preset, (), notebooks)
     name = plan.preset.stem
@@ -29,14 +32,19 @@ def publish(preset: str, *, notebooks: Path = NOTEBOOKS, project: Path = PROJECT
                 "\n".join([f"the {name} run cannot be published:", *refused])
                 + f"\n`restem run --preset {preset}`, without -p, makes it whole"
             )
+        verdicts = gather(plan.jobs)
+        minutes = {job.name: round(status[job.name]["seconds"] / 60, 1) for job in plan.jobs}
         readme = project / "README.md"
-        table = _with_table(readme, plan, status) if name == "cpu" else ""
+        table = _with_table(readme, as_markdown(verdicts, minutes)) if name == "cpu" else ""
         pages = {job.source: _clean(job) for job in plan.jobs} if name == "cpu" else {}
         for kind in ("results", "figures"):
             if (plan.out_dir / kind).is_dir():
                 (project / kind).mkdir(exist_ok=True)
                 shutil.rmtree(project / kind / name, ignore_errors=True)
-                shutil.copytree(plan.out_dir / kind, project / kind / name)
+                own = shutil.ignore_patterns("claims")  # a file a notebook: claims.csv has them all
+                shutil.copytree(plan.out_dir / kind, project / kind / name, ignore=own)
+        claims.save(project / "results" / name / "claims.csv", verdicts)
+        save_minutes(project / "results" / name / "notebooks.csv", minutes)
         for source, page in pages.items():
             write_text(source, page)
         if table:
@@ -72,15 +80,10 @@ def _clean(job: Job) -> str:
     return str(nbformat.writes(page)).rstrip("\n") + "\n"
 
 
-def _with_table(readme: Path, plan: Plan, status: Status) -> str:
-    """The README's text with its table of results made anew."""
+def _with_table(readme: Path, table: str) -> str:
+    """The README's text with another table of results."""
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise NotebookError(f"{readme} needs the line {BEGIN} and, below it, {END}, once each")
-    rows = ["| notebook | minutes | what it found |", "|---|---|---|"]
-    for job in plan.jobs:
-        link = f"[{job.name}](notebooks/{job.source.name})"
-        found = summary(job.copy).replace("|", "\\|").replace("\n", "<br>")
-        rows.append(f"| {link} | {status[job.name]['seconds'] / 60:.1f} | {found} |")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    return "\n".join([before + BEGIN, *rows, END + after])
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"

@@ -9,12 +9,13 @@ import os
 import re
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from restem_lib.config import PROJECT
 from restem_lib.provenance import provenance
+from restem_lib.runner.outcome import as_text, gather, published
 from restem_lib.runner.plan import NOTEBOOKS, Job, Plan, make_plan
 from restem_lib.runner.status import Status, alone, done, enter, read_status, summary, unfit
 
@@ -38,18 +39,25 @@ def run(
     ConfigError before any work.
     """
     plan = make_plan(names, preset, overrides, notebooks)
+    elsewhere = published(plan)
     with alone(plan.out_dir):
         status = read_status(plan.out_dir)
         todo = [job for job in plan.jobs if again or not done(job, status)]
-        _print_plan(plan, todo, status)
-        finished = _run_all(plan, todo, status, cell_timeout)
+        _print_plan(plan, todo, status, elsewhere)
+        finished = _run_all(plan, todo, status, elsewhere, cell_timeout)
         _print_summary(plan, status)
     if not finished:
         return 130
     return 0 if all(done(job, status) for job in plan.jobs) else 1
 
 
-def _run_all(plan: Plan, todo: Sequence[Job], status: Status, cell_timeout: float) -> bool:
+def _run_all(
+    plan: Plan,
+    todo: Sequence[Job],
+    status: Status,
+    elsewhere: Mapping[str, float],
+    cell_timeout: float,
+) -> bool:
     """Run the jobs in turn; False when interrupted."""
     began = time.monotonic()
     for number, job in enumerate(todo, 1):
@@ -84,7 +92,7 @@ def _run_all(plan: Plan, todo: Sequence[Job], status: Status, cell_timeout: floa
             print("    To go on, give the same command: what is finished is kept and used again.")
             return False
         if number < len(todo):
-            left = _expected(todo[number:], status)
+            left = _expected(todo[number:], status, elsewhere)
             print(f"    {duration(time.monotonic() - began)} gone, left: {left}", flush=True)
     return True
 
@@ -100,6 +108,7 @@ def _execute(job: Job, cell_timeout: float) -> str:
         logging.CRITICAL
     )  # it would say everything a second time
     job.copy.unlink(missing_ok=True)
+    job.verdicts.unlink(missing_ok=True)
     try:
         with _environment(TQDM_DISABLE="1", PYTHONHASHSEED="0"):
             papermill.execute_notebook(
@@ -167,7 +176,9 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _print_plan(plan: Plan, todo: Sequence[Job], status: Status) -> None:
+def _print_plan(
+    plan: Plan, todo: Sequence[Job], status: Status, elsewhere: Mapping[str, float]
+) -> None:
     print(f"preset {plan.preset.stem} ({_shown(plan.preset)})")
     first = plan.preset.read_text(encoding="utf-8").split("\n", 1)[0]
     if re.match(r"#.*\bnever (been )?run\b", first, re.IGNORECASE):
@@ -181,22 +192,33 @@ def _print_plan(plan: Plan, todo: Sequence[Job], status: Status) -> None:
         if job not in todo:
             text = f"done before in {duration(status[job.name]['seconds'])}; --again runs it anew"
         else:
-            text = "to run, " + ("time unknown" if past is None else f"{duration(past)} last time")
+            if past is not None:
+                text = f"to run, {duration(past)} last time"
+            elif job.name in elsewhere:
+                minutes = elsewhere[job.name]
+                text = f"to run, published: about {minutes:g} min on another machine"
+            else:
+                text = "to run, time unknown"
             if job.name in status and (why := unfit(job, status)):
                 text += f"; {why}"
         print(f"  {job.name:{width}}  {text}")
     if todo:
-        print(f"expected: {_expected(todo, status)}", flush=True)
+        print(f"expected: {_expected(todo, status, elsewhere)}", flush=True)
 
 
-def _expected(jobs: Sequence[Job], status: Status) -> str:
-    """Time that the jobs need, from the last time each was done."""
-    times = [status.get(job.name, {}).get("last_done") for job in jobs]
-    known = [seconds for seconds in times if seconds is not None]
-    unknown = len(times) - len(known)
-    if not known:
+def _expected(jobs: Sequence[Job], status: Status, elsewhere: Mapping[str, float]) -> str:
+    """Time that the jobs need, from the last time each was done, else from the published minutes."""
+    past = {job.name: status.get(job.name, {}).get("last_done") for job in jobs}
+    here = [seconds for seconds in past.values() if seconds is not None]
+    never = [name for name, seconds in past.items() if seconds is None]
+    there = [60 * elsewhere[name] for name in never if name in elsewhere]
+    if not here + there:
         return "unknown"
-    return f"about {duration(sum(known))}" + (f", and {unknown} of unknown time" if unknown else "")
+    text = f"about {duration(sum(here + there))}"
+    if there:
+        text += f", {len(there)} of {len(jobs)} by another machine"
+    unknown = len(never) - len(there)
+    return text + (f", and {unknown} of unknown time" if unknown else "")
 
 
 def _print_summary(plan: Plan, status: Status) -> None:
@@ -206,9 +228,14 @@ def _print_summary(plan: Plan, status: Status) -> None:
         entry = status.get(job.name, {"state": "not run", "seconds": 0.0})
         copy = _shown(job.copy) if job.copy.exists() else "-"
         print(f"{job.name:{width}}  {entry['state']:11}  {duration(entry['seconds']):>12}  {copy}")
-    for job in plan.jobs:
-        if done(job, status) and (text := summary(job.copy)):
+    ended = [job for job in plan.jobs if done(job, status)]
+    for job in ended:
+        if not job.verdicts.is_file() and (text := summary(job.copy)):
             print(f"\n{job.name}\n{textwrap.indent(text, '  ')}")
+    if verdicts := gather(ended):
+        changed = ", ".join(f"{key} = {value}" for key, value in plan.overrides.items())
+        print(f"\nclaims, preset {plan.preset.stem}" + (f" with {changed}" if changed else ""))
+        print(as_text(verdicts))
 
 
 def duration(seconds: float) -> str:
