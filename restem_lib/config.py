@@ -56,7 +56,7 @@ class Common:
     max_epochs: float = 2.0
     warmup: float = 0.1
     """Share of the steps with rising learning rate; after it, linear decay to zero at max_epochs."""
-    eval_every: float = 0.5
+    eval_every: float = 1.0
     """Epochs between candidates for the M-step's stopping rule."""
     patience: int = 4
     """Candidates without improvement of the validation reward before the M-step stops."""
@@ -130,10 +130,10 @@ class Config(Common):
     models: tuple[str, ...] = ("toy-s", "toy-m", "toy-l")
     """The ladder of base models, the smallest first, the last the teacher of the first; unused where `model` is none of
     them."""
-    seeds_larger: tuple[int, ...] = (0,)
-    """Training seeds of the models that stand after `model` in the ladder, and of the worlds."""
+    seeds_others: tuple[int, ...] = (0,)
+    """Training seeds of all other models."""
     worlds: tuple[str, ...] = ("toy-s-seed1", "toy-s-seed2", "toy-s-no-slips")
-    """More base models for a look at how much hangs on the base, trained with `seeds_larger`; may be empty."""
+    """More base models for a look at how much hangs on the base, trained with `seeds_others`; may be empty."""
     math_task: str = "toy-math"
     math_problems: int = 448
     """Training problems of the maths task; 0: all but the validation slice."""
@@ -163,7 +163,7 @@ class Config(Common):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("seeds", "models", "seeds_larger"):
+        for name in ("seeds", "models", "seeds_others"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one")
         for name in ("samples", "iterations"):
@@ -181,8 +181,7 @@ class Config(Common):
 
     def seeds_of(self, model: str | None = None) -> tuple[int, ...]:
         """The training seeds of a model (`model` unless told)."""
-        upto = self.ladder[: self.ladder.index(self.model) + 1]
-        return self.seeds if model in (None, *upto) else self.seeds_larger
+        return self.seeds if model in (None, self.model) else self.seeds_others
 
     def loop(self, model: str | None = None, seed: int | None = None, domain: str = "math") -> Loop:
         """The run of this preset in "math" or "code" for one model and seed (`model` and the first unless told)."""

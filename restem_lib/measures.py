@@ -62,10 +62,13 @@ def measure_models(
 
 
 def measure_human(table: Table, config: Config, *, domain: str, model: str) -> None:
-    """Fine-tune on human solutions, in toy-math on the terse ones too, and add greedy decoding as iteration 1."""
+    """Fine-tune on human solutions and add greedy decoding as iteration 1.
+
+    The preset's `model` is trained on the terse ones of toy-math too.
+    """
     task = config.loop(domain=domain).task
     sources = {"human SFT": task}
-    if task == "toy-math":
+    if task == "toy-math" and model == config.model:
         sources["human SFT, terse"] = "toy-math-terse"
     for method, source in sources.items():
         models = human(config, domain=domain, model=model, task=source)

@@ -120,12 +120,9 @@ def test_a_loop_takes_every_shared_setting_from_its_preset() -> None:
     assert set(KEYS) >= {field.name for field in fields(Common)}
 
 
-def test_seeds_are_for_the_model_and_smaller_ones() -> None:
-    config = Config(
-        model="b", models=("a", "b", "c"), seeds=(1, 2), seeds_larger=(3,), worlds=("w",)
-    )
-    asked = (None, "a", "b", "c", "w")
-    assert [config.seeds_of(model) for model in asked] == [(1, 2)] * 3 + [(3,)] * 2
+def test_seeds_are_for_the_one_model() -> None:
+    config = Config(model="b", models=("a", "b", "c"), seeds=(1, 2), seeds_others=(3,))
+    asked = (None, "b", "a", "c", "w")
+    assert [config.seeds_of(model) for model in asked] == [(1, 2)] * 2 + [(3,)] * 3
     alone = replace(config, model="elsewhere")
     assert alone.ladder == ("elsewhere",) and alone.seeds_of() == (1, 2)
-    assert alone.seeds_of("a") == (3,)

@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from restem_lib.config import PROJECT
@@ -180,9 +181,12 @@ def _print_plan(
     plan: Plan, todo: Sequence[Job], status: Status, elsewhere: Mapping[str, float]
 ) -> None:
     print(f"preset {plan.preset.stem} ({_shown(plan.preset)})")
-    first = plan.preset.read_text(encoding="utf-8").split("\n", 1)[0]
-    if re.match(r"#.*\bnever (been )?run\b", first, re.IGNORECASE):
-        print(first.lstrip("# "))
+    about = takewhile(
+        lambda line: line.startswith("#"), plan.preset.read_text("utf-8").splitlines()
+    )
+    told = [line.lstrip("# ") for line in about]
+    if told and re.search(r"\bnever (been )?run\b", told[0], re.IGNORECASE):
+        print("\n".join(told))
     for key, value in plan.overrides.items():
         print(f"  with {key} = {value}")
     print(f"writing to {_shown(plan.out_dir)}")
