@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from restem_lib.styles import Styled
     from restem_lib.tasks import Task
 
-TOY_RATE, RATE = 1e-4, 1e-5
+TOY_RATE, RATE = Common.learning_rate, 1e-5
 """Learning rates unless told: a toy model of two million parameters wants a larger one than a real model."""
 TEST_PROBLEMS = 200
 

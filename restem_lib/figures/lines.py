@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,7 @@ def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axe
         ax.errorbar(shifted, y, spread, capsize=3, **style)
     n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
     ax.set(xlabel=x, ylabel="test problems solved (%)")
-    if not log and len(rows[x].unique()) < 8:
-        ax.set_xticks(sorted(rows[x].unique()))
+    _ticks(ax, rows[x].unique())
     ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
     ax.legend()
     return ax
@@ -62,14 +61,24 @@ def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
         mine["iteration"] = places.where(~aside, apart)
         order = {method: i for i, method in enumerate(mine.loc[aside, "method"].unique())}
         mine.loc[aside, "iteration"] += 0.22 * mine.loc[aside, "method"].map(order)
-        curves(mine, "iteration", "method", ax, mark="" if chosen else Path(name).name)
-    ax.set_xticks(range(last + 1))
+        curves(mine, "iteration", "method", ax, mark="" if chosen else "other models")
+        ends = mine[~aside].sort_values("iteration").iloc[-1]
+        ax.annotate(
+            Path(name).name,
+            (float(ends["iteration"]), 100 * float(ends["value"])),
+            textcoords="offset points",
+            xytext=(-4, 8),
+            ha="right",
+            size=8,
+        )
+    _ticks(ax, range(last + 1))
     ax.axvline(last + 0.3, color="0.85", zorder=0)
     seeds = sorted({int(n) for n in rows["seeds"]})
     ax.set_title(
         f"ours: {rows['task'].iloc[0]}, n = {rows['n'].min()}, seeds: {', '.join(map(str, seeds))}"
     )
-    ax.legend(fontsize=7)
+    series = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # each name once
+    ax.legend(series.values(), series, fontsize=7)
     return ax
 
 
@@ -81,7 +90,7 @@ def beside(loop: pd.DataFrame, others: pd.DataFrame, ax: Axes) -> Axes:
     apart = others.assign(iteration=[last + 0.5 + 0.25 * i for i in range(len(names))])
     curves(apart, "iteration", "method", ax)
     ax.axvline(last + 0.25, color="0.85", zorder=0)
-    ax.set_xticks(range(last + 1))
+    _ticks(ax, range(last + 1))
     return ax
 
 
@@ -105,6 +114,7 @@ def amounts(rows: pd.DataFrame, whole: int, ax: Axes) -> Axes:
     base = rows[rows["problems"] == 0]["value"].iloc[0]
     ax.axhline(100 * base, color="0.35", linestyle=":", label="base")
     ax.set_xscale("log", base=2)
+    _ticks(ax, [share for mine in both for share in mine["share"] if share])
     ax.set(xlabel=f"share of {whole} problems x {most} samples", ylabel="test problems solved (%)")
     n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
     ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
@@ -124,6 +134,21 @@ def paper_curves(values: Mapping[str, Sequence[float]], x: Sequence[float], ax: 
             "linestyle": line,
         }
         ax.plot(x[: len(y)], y, label=name, **style)
+    _ticks(ax, x)
     ax.set_title("the paper")
     ax.legend()
     return ax
+
+
+def _ticks(ax: Axes, x: Iterable[float]) -> None:
+    """A tick at each x where they are few, and powers of two as numbers where the scale is logarithmic."""
+    from matplotlib.ticker import NullLocator
+
+    places = sorted({round(float(place), 3) for place in x})
+    if ax.get_xscale() == "log":
+        places = [place for place in places if places[-1] >= 2 * place] + places[-1:]
+        if len(places) > 6:
+            places = [2.0**i for i in range(int(np.log2(places[-1])) + 1)]
+        ax.xaxis.set_minor_locator(NullLocator())
+    if len(places) <= 8:
+        ax.set_xticks(places, [f"{round(place, 2):g}" for place in places])

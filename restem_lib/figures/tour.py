@@ -51,7 +51,7 @@ def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.set(
         ylabel="test problems solved (%)",
         ylim=(0, 102),
-        title=f"ours: model organism, n = {n} problems",
+        title=f"ours: n = {n} problems",
     )
     ax.legend(loc="upper left")
     return ax
