@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from restem_lib.config import Config
+
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -72,6 +74,27 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_model(model, tokenizer, folder)
     return folder
+
+
+@pytest.fixture
+def config(tiny: Path, copying: Path, tmp_path: Path) -> Config:
+    """A preset of two seeds for them."""
+    return Config(
+        model=str(tiny),
+        seeds=(0, 1),
+        math_task=str(copying),
+        math_problems=40,
+        val_problems=40,
+        test_problems=50,
+        math_samples=6,
+        math_iterations=2,
+        max_new_tokens=6,
+        learning_rate=1e-2,
+        batch_size=8,
+        max_epochs=2.0,
+        dtype="float32",
+        runs_dir=str(tmp_path / "runs"),
+    )
 
 
 USED = pytest.StashKey[str]()

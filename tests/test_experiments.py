@@ -7,32 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from restem_lib import experiments, measures, tables
 from restem_lib.config import Config
 from restem_lib.records import Pair
 from restem_lib.tasks import load_task
-
-
-@pytest.fixture
-def config(tiny: Path, copying: Path, tmp_path: Path) -> Config:
-    return Config(
-        model=str(tiny),
-        seeds=(0, 1),
-        math_task=str(copying),
-        math_problems=40,
-        val_problems=40,
-        test_problems=50,
-        math_samples=6,
-        math_iterations=2,
-        max_new_tokens=6,
-        learning_rate=1e-2,
-        batch_size=8,
-        max_epochs=2.0,
-        dtype="float32",
-        runs_dir=str(tmp_path / "runs"),
-    )
 
 
 def test_methods_are_settings_of_the_same_loop(config: Config) -> None:

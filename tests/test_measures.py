@@ -1,0 +1,205 @@
+"""What the notebooks measure: each measure on cases where the right number is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restem_lib import em, estimates, experiments, measures, mechanisms
+from restem_lib.config import Config
+from restem_lib.evaluation import Outcome
+from restem_lib.experiments import Run
+from restem_lib.models import identity, load_model, load_tokenizer
+from restem_lib.paper import read_claims
+from restem_lib.records import Pair, Problem, Sample
+from restem_lib.statistics import ratio
+from restem_lib.tasks import load_task
+
+
+@pytest.fixture
+def runs(config: Config) -> list[Run]:
+    return experiments.train(config)
+
+
+def test_a_slope_is_that_of_the_line() -> None:
+    base = np.array([[0.1, 0.4]])
+    assert measures.slope([base, base + 0.1, base + 0.2]) == pytest.approx(np.full((1, 2), 0.1))
+    uneven = measures.slope([base, base + 0.2, base + 0.4], [0.0, 1.0, 2.0])
+    assert uneven == pytest.approx(np.full((1, 2), 0.2))
+    assert measures.slope([base, base + 0.3], [0.0, 3.0]) == pytest.approx(np.full((1, 2), 0.1))
+
+
+def outcome(correct: list[list[int]]) -> Outcome:
+    return Outcome(np.array(correct, bool), (), None, None, False)  # type: ignore[arg-type]
+
+
+def test_buckets_are_made_by_one_half_of_the_samples_and_rated_by_the_other() -> None:
+    rows = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    found = measures.buckets(outcome([row + [0, 0, 1, 1] for row in rows]))
+    assert {name: np.flatnonzero(inside).tolist() for name, inside in found.items()} == {
+        "easy": [0, 1],
+        "medium": [2],
+        "hard": [3],
+        "very hard": [4],
+    }
+    rates = measures.second_half([outcome([row + [0, 0, 1, 1] for row in rows])])
+    assert (rates == 0.5).all() and rates.shape == (1, 5)
+
+
+def test_regression_to_the_mean_is_not_taken_for_a_gain() -> None:
+    rng = np.random.default_rng(0)
+    chances = rng.random(3_000)
+    one = outcome((rng.random((3_000, 16)) < chances[:, None]).tolist())
+    again = outcome((rng.random((3_000, 16)) < chances[:, None]).tolist())
+    for inside in measures.buckets(one).values():
+        before, after = measures.second_half([one]), measures.second_half([again])
+        assert abs((after - before)[:, inside].mean()) < 0.02
+
+
+def test_pass_at_k_and_votes_are_of_each_model() -> None:
+    models = [outcome([[1, 0], [0, 0]]), outcome([[1, 1], [1, 0]])]
+    assert measures.pass_at_ks(models, [1, 2]).tolist() == [
+        [[0.5, 0.0], [1.0, 0.0]],
+        [[1.0, 0.5], [1.0, 1.0]],
+    ]
+
+
+def test_kinds_are_the_middle_of_ids_and_their_p_values_are_adjusted() -> None:
+    problems = [Problem(f"x/{kind}/{i}", "", "", "") for kind in "ab" for i in range(200)]
+    rng = np.random.default_rng(0)
+    before = (rng.random((1, 400)) < 0.5).astype(float)
+    after = np.stack([before[0]] * 3)
+    after[:, :60] = 1.0
+    parts = measures.by_kind(problems, after)
+    assert {kind: part.shape for kind, part in parts.items()} == {"a": (3, 200), "b": (3, 200)}
+    table = measures.kinds(problems, before, after)
+    assert table["p"]["a"] < 0.01 and table["p"]["b"] == 1.0
+    assert table["n"].tolist() == [200, 200] and table["after"]["a"] > table["before"]["a"]
+
+
+def test_a_share_spreads_as_a_ratio_does() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 9, size=(2, 400)).astype(float)
+    flawed = rng.binomial(right.astype(int), 0.3).astype(float)
+    values = mechanisms.share(right, flawed)
+    assert values is not None
+    assert values.mean(axis=1) == pytest.approx(flawed.sum(axis=1) / right.sum(axis=1))
+    one = estimates.estimate(values[:1], read_claims()["C25"], rng)
+    other = ratio(flawed[0], right[0], rng)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=0.004)
+    assert mechanisms.share(np.zeros((1, 4)), np.zeros((1, 4))) is None
+
+
+def test_filling_tells_how_pairs_spread_over_problems(runs: list[Run], config: Config) -> None:
+    found = mechanisms.filling(runs)
+    counts = [sum(1 for _ in run.turns[0].pairs.records(Pair)) for run in runs]
+    assert found.pairs.tolist() == counts and found.quarters.shape == (2, 4)
+    assert found.quarters.sum(axis=1) == pytest.approx(1.0)
+    single = mechanisms.filling(experiments.train(config, "one", iterations=1, cap=1))
+    assert single.effective == pytest.approx(single.pairs)
+    # the easier a problem, the more of its samples are right
+    assert (found.quarters[:, 3] > found.quarters[:, 0]).all()
+    table = mechanisms.filling_table({"x": found})
+    assert table["pairs"]["x"] == round(np.mean(counts))
+
+
+def test_coverage_is_of_problems_with_a_right_sample(runs: list[Run], config: Config) -> None:
+    first = [run.turns[0] for run in runs]
+    found = mechanisms.coverage(first, config)
+    assert found.shape == (2, config.math_problems)
+    assert found.sum(axis=1).tolist() == [len(experiments.covered(turn)) for turn in first]
+
+
+def test_drift_is_relative_to_the_base(runs: list[Run]) -> None:
+    table = mechanisms.drift({"ReST^EM": runs})
+    base = load_model(runs[0].base, _float32()).state_dict()
+    by_hand = []
+    for run in runs:
+        tuned = load_model(run.models[1], _float32()).state_dict()
+        away = sum(float(((tuned[name] - base[name]) ** 2).sum()) for name in base)
+        by_hand.append(100 * (away / sum(float((w**2).sum()) for w in base.values())) ** 0.5)
+    assert table["iteration 1"]["ReST^EM"] == pytest.approx(np.mean(by_hand), abs=0.01) and all(
+        one > 0 for one in by_hand
+    )
+
+
+def _float32() -> object:
+    import torch
+
+    return torch.float32
+
+
+def test_a_teacher_draws_for_a_student(runs: list[Run], config: Config) -> None:
+    teacher = runs[0].models[-1]
+    taught = experiments.train(config, "distilled", teachers=[teacher], iterations=1)
+    for run in taught:
+        drawn = run.turns[0].samples.stage
+        assert drawn.settings["model"] == identity(teacher)
+        assert run.base == runs[0].base
+        assert len({sample.index for sample in run.turns[0].samples.records(Sample)}) == 6
+    assert taught[0].models[1] != runs[0].models[1]
+
+
+def test_human_solutions_can_be_restricted_to_covered_questions(
+    config: Config, tmp_path: Path
+) -> None:
+    import json
+
+    rows = [json.loads(line) for line in Path(config.math_task).read_text().splitlines()]
+    told = tmp_path / "told.jsonl"
+    told.write_text(
+        "\n".join(json.dumps({**row, "solution": f"\n#### {row['answer']}"}) for row in rows)
+    )
+    config = replace(config, math_task=str(told))
+    loop, task = config.loop(), load_task(str(told))
+    training, _ = em.split(task, loop)
+    whole = em.sft_on_solutions(loop, task)
+    ids = {problem.id for problem in training}
+    assert em.sft_on_solutions(loop, task, ids).model == whole.model
+    assert em.sft_on_solutions(loop, task, set(sorted(ids)[:10])).model != whole.model
+
+
+def test_likelihoods_are_those_of_the_base(config: Config) -> None:
+    import torch
+
+    config = replace(
+        config, math_task="toy-math", model="toy-s", math_problems=8, max_new_tokens=48
+    )
+    (run,) = experiments.train(replace(config, seeds=(0,)), iterations=1, max_epochs=0.1)
+    table = mechanisms.likelihoods(config, run)
+    assert list(table.index) == ["own, right", "human", "human, terse"]
+    model, tokenizer = load_model(run.base, torch.float32), load_tokenizer(run.base)
+    total, tokens = 0.0, 0
+    for pair in run.turns[0].pairs.records(Pair):
+        prompt = tokenizer(pair.prompt)["input_ids"]
+        ids = [*tokenizer(pair.prompt + pair.completion)["input_ids"], tokenizer.eos_token_id]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        for at in range(len(prompt), len(ids)):
+            total, tokens = total + float(logits[at - 1, ids[at]]), tokens + 1
+    assert table["log p a token"]["own, right"] == pytest.approx(total / tokens, abs=0.006)
+
+
+def test_the_answer_is_shown_where_it_is_said_to_be(config: Config) -> None:
+    config = replace(
+        config, math_task="toy-math", model="toy-s", math_problems=8, max_new_tokens=48
+    )
+    runs = experiments.train(replace(config, seeds=(0,)), iterations=1, max_epochs=0.1)
+    plain, flawed = mechanisms.accepted(config, runs, shown=False)
+    assert plain.shape == flawed.shape == (1, 8) and (flawed <= plain).all()
+    shown, _ = mechanisms.accepted(config, runs, shown=True)
+    assert shown.shape == (1, 8)
+
+
+def test_a_task_without_styles_has_no_style_gains(runs: list[Run], config: Config) -> None:
+    task = load_task(config.math_task)
+    assert mechanisms.style_gains(runs[0].base, {}, task, config).empty
+
+
+def test_an_exam_without_a_rubric_counts_questions(runs: list[Run], config: Config) -> None:
+    task = load_task(config.math_task)
+    found = measures.exam([runs[0].base], task, config)
+    assert found.shape == (1, len(task.test)) and set(np.unique(found)) <= {0.0, 1.0}
