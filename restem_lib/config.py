@@ -31,7 +31,7 @@ class Common:
 
     val_problems: int = 300
     """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
-    test_problems: int = 1000
+    test_problems: int = 640
     """Test problems evaluated (the first of the task); 0: all."""
     temperature: float = 0.7
     """E-step temperature (paper: 0.7)."""
@@ -53,10 +53,10 @@ class Common:
     """Sequences an optimiser step."""
     micro_batch_size: int = 32
     """Sequences a forward pass; smaller ones accumulate gradients and give the same step."""
-    max_epochs: float = 2.0
+    max_epochs: float = 1.0
     warmup: float = 0.1
     """Share of the steps with rising learning rate; after it, linear decay to zero at max_epochs."""
-    eval_every: float = 1.0
+    eval_every: float = 0.5
     """Epochs between candidates for the M-step's stopping rule."""
     patience: int = 4
     """Candidates without improvement of the validation reward before the M-step stops."""
@@ -145,7 +145,7 @@ class Config(Common):
     small_problems: int = 128
     """Training problems of the small set of maths problems, for overfitting and for how many problems it takes."""
     code_task: str = "toy-code"
-    code_problems: int = 192
+    code_problems: int = 128
     """Training problems of the task of programs; 0: all but the validation slice."""
     code_samples: int = 8
     """Samples per problem and iteration (paper: 64)."""
@@ -154,7 +154,7 @@ class Config(Common):
     unrelated: str = "toy-bbh"
     """Tasks unlike those trained on, reasoned; NAME-direct has the same, answered directly."""
     exam: str = "toy-exam"
-    pass_k_problems: int = 200
+    pass_k_problems: int = 192
     """Test problems for what is sampled: pass@k, majority vote, difficulty; 0: as many as test_problems."""
     pass_k_samples: int = 32
     """Samples of each of them (paper: 64)."""
