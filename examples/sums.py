@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 
-SHOTS = ((16, 19), (52, 34))
+SHOTS = ((16, 19), (34, 52))
 TRAIN, TEST = 400, 300
 
 

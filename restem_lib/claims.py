@@ -22,6 +22,7 @@ from restem_lib.paper import CLAIMS, Claim, read_claims
 from restem_lib.store import seed_for
 
 HOLDS, FAILS, SMALL = "holds", "does not hold", "too small to tell"
+ENOUGH_SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,15 @@ class Ledger:
         self.entries: list[tuple[Claim, str, Callable[..., Estimate]]] = []
 
     def enter(
-        self, claim: str, part: str, values: ArrayLike, minus: Sequence[ArrayLike] = ()
+        self,
+        claim: str,
+        part: str,
+        values: ArrayLike,
+        minus: Sequence[ArrayLike] = (),
+        error: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         """A part of a claim with what `estimate` takes. Raises KeyError for a claim that there is not."""
-        found = partial(estimate, values, self.claims[claim], minus=minus)
+        found = partial(estimate, values, self.claims[claim], minus=minus, error=error)
         self.entries.append((self.claims[claim], part, found))
 
     def enter_lowest(self, claim: str, part: str, curve: ArrayLike) -> None:
@@ -102,9 +108,9 @@ class Ledger:
         found = partial(lowest, curve, self.claims[claim])
         self.entries.append((self.claims[claim], part, found))
 
-    def enter_each(self, claim: str, part: str, tables: Sequence[ArrayLike]) -> None:
-        """A part of a claim on every one of several sets of problems, as `lowest_of` takes them."""
-        found = partial(lowest_of, tables, self.claims[claim])
+    def enter_each(self, claim: str, part: str, parts: Sequence[Sequence[ArrayLike]]) -> None:
+        """A part of a claim on every one of several estimates, as `lowest_of` takes them."""
+        found = partial(lowest_of, parts, self.claims[claim])
         self.entries.append((self.claims[claim], part, found))
 
     def enter_exact(self, claim: str, part: str, value: float, n: int) -> None:
@@ -116,12 +122,20 @@ class Ledger:
         self.entries.append((self.claims[claim], part, found))
 
     def verdicts(self) -> list[Verdict]:
-        """All of them, in the order of entry."""
-        level = 1 - 0.05 / max(1, len(self.entries))
-        return [
-            judge(claim, part, found(rng=_rng(claim, part), level=level), self.notebook)
-            for claim, part, found in self.entries
-        ]
+        """All of them, in the order of entry; p-values are multiplied by their number."""
+        entries = len(self.entries)
+        verdicts = []
+        for claim, part, found in self.entries:
+            made = found(rng=_rng(claim, part), level=1 - 0.05 / entries)
+            made = made._replace(p=min(1.0, made.p * entries))
+            verdicts.append(judge(claim, part, made, self.notebook))
+        return verdicts
+
+    def settle(self, out: Path) -> None:
+        """Print all verdicts and save them under results/claims/ of a notebook's folder."""
+        verdicts = self.verdicts()
+        save(out / "results" / "claims" / f"{self.notebook}.csv", verdicts)
+        print("\n".join(map(said, verdicts)))
 
 
 def _rng(claim: Claim, part: str) -> np.random.Generator:
@@ -132,7 +146,7 @@ def said(one: Verdict) -> str:
     """A verdict in two lines of text.
 
     >>> print(said(Verdict("C1", "toy-math", HOLDS, "", 0.05, 0.02, 0.08, 500, 1, 0.001, 0.0, "+5.9", "02")))
-    C1 toy-math: holds, +5.0 points (+2.0 to +8.0; n = 500, 1 seed)
+    C1 toy-math: holds, +5.0 points (+2.0 to +8.0; n = 500, 1 seed: training variance not covered)
       the paper: +5.9
     """
     return f"{one.claim} {one.part}: {one.verdict}, {amount(one)}\n  the paper: {one.paper}"
@@ -142,7 +156,7 @@ def amount(one: Verdict) -> str:
     """A verdict's estimate with its interval, n and seeds, in the unit of its claim.
 
     >>> amount(Verdict("C26", "table", HOLDS, "", 0.0006, 0.0006, 0.0012, 12, 2, 0.0, 0.0, "", "00"))
-    '+0.0006 nats (+0.0006 to +0.0012; n = 12, 2 seeds)'
+    '+0.0006 nats (+0.0006 to +0.0012; n = 12, 2 seeds: training variance not covered)'
     """
     unit = _units()[one.claim]
     ends = (one.estimate, one.low, one.high)
@@ -150,7 +164,9 @@ def amount(one: Verdict) -> str:
     if not one.seeds:
         return f"{value} {unit} (exact; n = {one.n})"
     seeds = f"{one.seeds} seed{'s' * (one.seeds != 1)}"
-    return f"{value} {unit} ({low} to {high}; n = {one.n}, {seeds})"
+    few = ": training variance not covered" if one.seeds < ENOUGH_SEEDS else ""
+    margin = f", margin {100 * one.margin:+g}" if one.margin and unit == "points" else ""
+    return f"{value} {unit} ({low} to {high}{margin}; n = {one.n}, {seeds}{few})"
 
 
 @cache

@@ -169,8 +169,10 @@ class Config(Common):
         for name in ("samples", "iterations"):
             _at_least(self, f"math_{name}", 1)
             _at_least(self, f"code_{name}", 1)
-        for name in ("pass_k_samples", "small_problems"):
-            _at_least(self, name, 1)
+        _at_least(self, "small_problems", 1)
+        _at_least(
+            self, "pass_k_samples", 2
+        )  # one half sorts problems by difficulty, the other rates them
         for name in ("math_problems", "code_problems", "pass_k_problems"):
             _at_least(self, name, 0)
 
@@ -230,17 +232,21 @@ def from_names(names: Mapping[str, Any]) -> Config:
     """
     known = {name: value for name, value in names.items() if name in KEYS}
     config = from_mapping(known, "the notebook's parameters")
+    anchored: dict[str, Any] = {name: _anchored(getattr(config, name)) for name in TASKS}
+    for name in ("models", "worlds"):
+        anchored[name] = tuple(_anchored(model) for model in getattr(config, name))
     return replace(
         config,
+        **anchored,
         model=_anchored(config.model),
-        models=tuple(_anchored(model) for model in config.models),
-        worlds=tuple(_anchored(model) for model in config.worlds),
-        math_task=_anchored(config.math_task),
-        code_task=_anchored(config.code_task),
         data_dir=config.data_dir and str(PROJECT / config.data_dir),
         runs_dir=str(PROJECT / config.runs_dir),
         out_dir=str(PROJECT / config.out_dir),
     )
+
+
+TASKS = ("math_task", "math_transfer", "code_task", "code_transfer", "unrelated", "exam")
+"""Keys whose value may be a file."""
 
 
 def _anchored(name: str) -> str:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from restem_lib.paper import Claim
-from restem_lib.statistics import unvaried
 
-RESAMPLES = 10_000
+RESAMPLES, BAND_RESAMPLES = 10_000, 2_000
+TAIL = 100
+"""Draws beyond an interval's two ends, at least: an end is not left to a handful of them."""
 
 
 class Estimate(NamedTuple):
@@ -26,34 +27,77 @@ class Estimate(NamedTuple):
     low: float
     high: float
     p: float
-    """Two-sided, against the margin; for "same" of the two one-sided tests, the larger; NaN for a curve."""
+    """Two-sided, against the margin; for "same" twice the larger of the two one-sided tests; NaN for a curve."""
     n: int
-    """Problems."""
+    """Problems; the fewest where there are several sets."""
     seeds: int
 
 
 def spread(
-    values: ArrayLike, rng: np.random.Generator, resamples: int = RESAMPLES
+    values: ArrayLike,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    minus: Sequence[ArrayLike] = (),
 ) -> NDArray[np.float64]:
-    """Draws of the mean of values, [S, P], as other seeds and other problems would give it: [resamples].
+    """Draws of the mean of values, [S, P], as other seeds and other problems would give it.
 
-    Problems are resampled. Seeds are too few for that, an interval by resampling a handful would be too narrow: their
-    part is drawn from Student's t with S - 1 degrees of freedom on their own spread, less what problems
-    explain of it. With one seed there is no such part. Raises ValueError for anything but a finite [S, P].
+    `minus` are tables of other problems whose means are taken off (train against test, say). Problems are resampled,
+    each table's apart, with a correction for few of them and for few that differ (`_problem_part`). Seeds are too few
+    to be resampled, an interval by a handful would be too narrow: their part is drawn from Student's t with S - 1
+    degrees of freedom on their own spread, less what problems explain of it. Tables of as many seeds are of the same
+    runs, so it is the spread of the difference, seed by seed. With one seed there is no such part. Higher levels get
+    more draws. Raises ValueError for anything but a finite [S, P].
     """
+    signed = [_checked(values), *(-_checked(one) for one in minus)]
+    draws = max(RESAMPLES, math.ceil(TAIL / (1 - level)))
+    drawn = np.zeros(draws)
+    for table in signed:
+        drawn += table.mean() + _problem_part(table.mean(axis=0), rng, draws)
+    same = len({len(table) for table in signed}) == 1
+    for group in [signed] if same else [[table] for table in signed]:
+        seeds = len(group[0])
+        if seeds > 1:
+            each = np.sum([table.mean(axis=1) for table in group], axis=0)
+            between = max(0.0, float(each.var(ddof=1)) - sum(map(_within, group))) / seeds
+            drawn += np.sqrt(between) * rng.standard_t(seeds - 1, size=draws)
+    return drawn
+
+
+def _checked(values: ArrayLike) -> NDArray[np.float64]:
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
         raise ValueError("a claim is judged on one finite value for each seed and problem, [S, P]")
-    seeds, problems = table.shape
-    a_problem = table.mean(axis=0)
-    drawn = np.empty(resamples)
+    return table
+
+
+def _problem_part(
+    a_problem: NDArray[np.float64], rng: np.random.Generator, draws: int
+) -> NDArray[np.float64]:
+    """How far the mean of other problems would lie from that of these, [P]: a bootstrap, made wider where P is small.
+
+    Its variance is that of P + 2 problems, the two solved by one model each (Agresti and Min 2005, for paired
+    proportions): models that differ on few problems, or on none, are no certainty. Its tails are those of Student's t.
+    """
+    problems = len(a_problem)
+    centred = a_problem - a_problem.mean()
+    error = _error(a_problem)
+    plain = float(centred.std()) / math.sqrt(problems)
+    if plain < 1e-12:
+        return error * rng.standard_t(problems + 1, size=draws)
+    drawn = np.empty(draws)
     rows = max(1, 1_000_000 // problems)
-    for start in range(0, resamples, rows):
+    for start in range(0, draws, rows):
         block = drawn[start : start + rows]
-        block[:] = a_problem[rng.integers(problems, size=(len(block), problems))].mean(axis=1)
-    if seeds > 1:
-        drawn += np.sqrt(_between(table)) * rng.standard_t(seeds - 1, size=resamples)
-    return drawn
+        block[:] = centred[rng.integers(problems, size=(len(block), problems))].mean(axis=1)
+    stretch = np.sqrt((problems + 1) / rng.chisquare(problems + 1, size=draws))
+    widened: NDArray[np.float64] = drawn * (error / plain) * stretch
+    return widened
+
+
+def _error(a_problem: NDArray[np.float64]) -> float:
+    """Standard error of the mean of values, [P], with two more problems of 1 and -1."""
+    more = np.append(a_problem, (1.0, -1.0))
+    return float(more.std() / math.sqrt(len(more)))
 
 
 def estimate(
@@ -63,25 +107,24 @@ def estimate(
     level: float = 0.95,
     *,
     minus: Sequence[ArrayLike] = (),
-    resamples: int = RESAMPLES,
+    error: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
     """The mean of values, [S, P], its interval over seeds and problems, and the p-value against the claim's margin.
 
-    `minus` are tables of other problems whose means are taken off (train against test, say); all are drawn apart.
+    `minus` as `spread` takes them. `error` is that of a number which was taken off the values: its standard error and
+    degrees of freedom.
     """
-    table = np.asarray(values, dtype=np.float64)
-    drawn, value, n = spread(table, rng, resamples), float(table.mean()), table.shape[1]
-    for other in (np.asarray(one, dtype=np.float64) for one in minus):
-        drawn -= spread(other, rng, resamples)
-        value, n = value - float(other.mean()), min(n, other.shape[1])
+    tables = [_checked(one) for one in (values, *minus)]
+    drawn = spread(values, rng, level, minus)
+    drawn += error[0] * rng.standard_t(error[1], size=len(drawn))
+    value = float(tables[0].mean() - sum(float(table.mean()) for table in tables[1:]))
     low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
-    if low == high:  # two models that agree on every problem: no certainty either
-        _, low, high, _ = unvaried(np.full(n, value), lowest=-1.0, level=level)
     if claim.direction == "same":
         p = max(_beyond(drawn, -claim.margin), _beyond(-drawn, -claim.margin))
     else:
-        p = min(1.0, 2 * min(_beyond(drawn, claim.margin), _beyond(-drawn, -claim.margin)))
-    return Estimate(value, float(low), float(high), p, n, len(table))
+        p = min(_beyond(drawn, claim.margin), _beyond(-drawn, -claim.margin))
+    n, seeds = (min(table.shape[axis] for table in tables) for axis in (1, 0))
+    return Estimate(value, float(low), float(high), min(1.0, 2 * p), n, seeds)
 
 
 def lowest(
@@ -98,38 +141,52 @@ def lowest(
 
 
 def lowest_of(
-    tables: Sequence[ArrayLike], claim: Claim, rng: np.random.Generator, level: float = 0.95
+    parts: Sequence[Sequence[ArrayLike]],
+    claim: Claim,
+    rng: np.random.Generator,
+    level: float = 0.95,
 ) -> Estimate:
-    """For a claim on every one of several sets of problems, [S, P] each: the lowest, by intervals for all."""
-    each = 1 - (1 - level) / len(tables)
-    found = [estimate(table, claim, rng, each) for table in tables]
-    value, low, high = (min(getattr(one, end) for one in found) for end in ("value", "low", "high"))
-    return Estimate(value, low, high, math.nan, min(one.n for one in found), found[0].seeds)
+    """For a claim on every one of several estimates: the lowest. A part is a table, [S, P], and what to take off it.
+
+    That all lie above the margin needs no correction for their number; that some one lies below it does.
+    """
+    one = [estimate(table, claim, rng, level, minus=minus) for table, *minus in parts]
+    each = 1 - (1 - level) / len(parts)
+    wide = [estimate(table, claim, rng, each, minus=minus) for table, *minus in parts]
+    return Estimate(
+        min(found.value for found in one),
+        min(found.low for found in one),
+        min(found.high for found in wide),
+        math.nan,
+        min(found.n for found in one),
+        min(found.seeds for found in one),
+    )
 
 
-def band(
-    values: ArrayLike, rng: np.random.Generator, level: float = 0.95, resamples: int = 2_000
-) -> NDArray[np.float64]:
+def band(values: ArrayLike, rng: np.random.Generator, level: float = 0.95) -> NDArray[np.float64]:
     """A simultaneous band for the K points of a curve, values [S, K, P]: all K means lie in it at once. [K, 2].
 
     The largest of the K studentised deviations is bootstrapped over problems, so a claim on every k at once needs no
-    correction of its own. With several seeds their part, as in `spread`, is added as by Student's t at the same level.
+    correction of its own. With several seeds their part, as in `spread`, is added by Student's t, corrected for K.
     """
     from scipy.stats import t
 
     table = np.asarray(values, dtype=np.float64)
     seeds, points, problems = table.shape
     mean = table.mean(axis=0)
-    centre, error = mean.mean(axis=1), mean.std(axis=1, ddof=1) / np.sqrt(problems)
-    scale = np.where(error > 0, error, np.inf)
-    worst = np.empty(resamples)
+    centre, error = mean.mean(axis=1), np.array([_error(row) for row in mean])
+    worst = np.empty(max(BAND_RESAMPLES, math.ceil(TAIL / (1 - level))))
     for at in range(len(worst)):
         drawn = mean[:, rng.integers(problems, size=problems)].mean(axis=1)
-        worst[at] = np.max(np.abs(drawn - centre) / scale)
-    reach = np.quantile(worst, level) * error
+        worst[at] = np.max(np.abs(drawn - centre) / error)
+    least = t.ppf((1 + level) / 2, problems + 1)  # where no resample differs
+    reach = max(np.quantile(worst, level), least) * error
     if seeds > 1:
-        between = np.array([_between(table[:, k]) for k in range(points)])
-        reach = np.sqrt(reach**2 + t.ppf((1 + level) / 2, seeds - 1) ** 2 * between)
+        means = table.mean(axis=2)
+        within = np.array([_within(table[:, k]) for k in range(points)])
+        between = np.maximum(0.0, means.var(axis=0, ddof=1) - within) / seeds
+        wide = t.ppf(1 - (1 - level) / 2 / points, seeds - 1)
+        reach = np.sqrt(reach**2 + wide**2 * between)
     return np.stack([centre - reach, centre + reach], axis=1)
 
 
@@ -157,6 +214,8 @@ def power(
     effect: the true difference less the margin. discordant: share of the problems that only one of the two solves. Both
     in 0..1. seed_sd: standard deviation of the difference from seed to seed. Normal approximation.
     """
+    if effect <= 0:
+        return Power(0.0, math.inf, math.inf)
     z = NormalDist().inv_cdf((1 + level) / 2)
     wanted = (effect / (z + NormalDist().inv_cdf(0.8))) ** 2
     one = max(discordant - effect**2, 0.0)
@@ -174,17 +233,15 @@ def power(
     return Power(
         chance,
         math.ceil(more_problems) if math.isfinite(more_problems) else math.inf,
-        math.ceil(more_seeds) if math.isfinite(more_seeds) else math.inf,
+        max(1, math.ceil(more_seeds)) if math.isfinite(more_seeds) else math.inf,
     )
 
 
-def _between(table: NDArray[np.float64]) -> float:
-    """Variance of the mean of [S, P] that comes from the seeds: their own spread, less what problems explain of it."""
+def _within(table: NDArray[np.float64]) -> float:
+    """What chance on single problems adds to the variance of a seed's mean, [S, P]."""
     seeds, problems = table.shape
-    a_seed = table.mean(axis=1)
-    rest = table - table.mean(axis=0) - a_seed[:, None] + table.mean()
-    within = (rest**2).sum() / max(1, (seeds - 1) * (problems - 1)) / problems
-    return max(0.0, float(a_seed.var(ddof=1)) - within) / seeds
+    rest = table - table.mean(axis=0) - table.mean(axis=1)[:, None] + table.mean()
+    return float((rest**2).sum()) / max(1, (seeds - 1) * (problems - 1)) / problems
 
 
 def _beyond(drawn: NDArray[np.float64], margin: float) -> float:

@@ -1,4 +1,4 @@
-"""The runs behind the notebooks, as plain functions: models and problems in, tidy rows out."""
+"""The runs behind the notebooks: methods as settings of one loop, every seed of them."""
 
 from __future__ import annotations
 
@@ -60,12 +60,16 @@ def train(
 ) -> list[Run]:
     """A run of a method for every seed, those of the preset unless told; `changes` are keys of Loop that differ.
 
+    Raises ValueError for a method that there is not, unless it is a name for what `changes` or `teachers` make.
     `teachers` draw the first iteration's samples, the s-th those of seed s; where there are fewer, they take turns.
     """
     runs = []
+    if method not in METHODS and not (changes or teachers):
+        raise ValueError(
+            f"no method {method!r}; there are {', '.join(METHODS)}, or give what it changes"
+        )
     for at, seed in enumerate(seeds or config.seeds_of(model)):
-        settings = METHODS.get(method, {}) | changes
-        loop = replace(config.loop(model, seed, domain), **settings)
+        loop = replace(_loop(config, model, seed, domain), **{**METHODS.get(method, {}), **changes})
         teacher = teachers[at % len(teachers)] if teachers else None
         turns = tuple(em.rest_em(loop, load_task(loop.task, loop.data_dir), teacher))
         runs.append(Run(method, loop, resolve(loop.model, loop.runs_dir), turns))
@@ -88,17 +92,23 @@ def human(
     """
     tuned = []
     for at, seed in enumerate(seeds or config.seeds_of(model)):
-        loop = config.loop(model, seed, domain)
+        loop = _loop(config, model, seed, domain)
         loop = replace(loop, task=task or loop.task)
         only = covered(on[at].turns[0]) if on else None
         tuned.append(em.sft_on_solutions(loop, load_task(loop.task, loop.data_dir), only).model)
     return tuned
 
 
-def problems(config: Config, n: int | None = None) -> list[Problem]:
-    """The training problems of the maths task, the first n of them if told."""
-    loop = config.loop()
-    return em.split(load_task(loop.task, loop.data_dir), loop)[0][:n]
+def _loop(config: Config, model: str | None, seed: int, domain: str) -> Loop:
+    """The preset's run, with as many validation problems for a part of the training problems as for all."""
+    loop = config.loop(model, seed, domain)
+    _, validation = em.split(load_task(loop.task, loop.data_dir), loop)
+    return replace(loop, val_problems=len(validation))
+
+
+def problems(run: Run) -> list[Problem]:
+    """What a run was trained on, if it kept a solution of it."""
+    return em.split(load_task(run.loop.task, run.loop.data_dir), run.loop)[0]
 
 
 def covered(turn: Iteration) -> frozenset[str]:
@@ -107,8 +117,9 @@ def covered(turn: Iteration) -> frozenset[str]:
 
 
 def steps(runs: Sequence[Run]) -> list[list[Path]]:
-    """The base and the models of each iteration, S of each."""
-    return [list(models) for models in zip(*(run.models for run in runs), strict=True)]
+    """The base, which is one for all seeds, then the models of each iteration, one a seed."""
+    each = [list(models) for models in zip(*(run.models for run in runs), strict=True)]
+    return [[runs[0].base], *each[1:]]
 
 
 def last(runs: Sequence[Run]) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restem_lib import em, evaluation
-from restem_lib.config import Common, Config
+from restem_lib.config import Common, Config, ConfigError
 from restem_lib.estimates import spread
 from restem_lib.evaluation import Outcome
 from restem_lib.experiments import Run, human, steps
@@ -108,7 +108,8 @@ def slope(steps: Sequence[Values], x: Sequence[float] = ()) -> Values:
     """The least-squares slope of each seed's and problem's values over x (0, 1, 2 ... unless told): [S, P]."""
     at = np.array(x or range(len(steps)), dtype=np.float64)
     at -= at.mean()
-    stacked: Values = np.tensordot(at, np.stack(steps), axes=1) / float((at**2).sum())
+    whole = np.stack(np.broadcast_arrays(*steps))  # the base has one row for all seeds
+    stacked: Values = np.tensordot(at, whole, axes=1) / float((at**2).sum())
     return stacked
 
 
@@ -165,6 +166,32 @@ def exam(models: Sequence[Path], task: Task, config: Config) -> Values:
     return np.stack([one.correct[:, 0] for one in found]).astype(np.float64)
 
 
+class Line(NamedTuple):
+    """A least-squares line through all models but one, and what it expects of that one."""
+
+    slope: float
+    start: float
+    expected: Values
+    """[S, P]"""
+    error: tuple[float, float]
+    """How far one more model may lie from the line: standard error, with the line's own; degrees of freedom."""
+
+
+def line(x: Mapping[str, Values], y: Mapping[str, Values], name: str) -> Line | None:
+    """The line through the means of y over those of x of all models but `name`; None for fewer than four of them."""
+    others = [model for model in x if model != name]
+    if len(others) < 4:
+        return None
+    xs, ys = (np.array([values[model].mean() for model in others]) for values in (x, y))
+    slope, start = np.polyfit(xs, ys, 1)
+    free = len(xs) - 2
+    away = (x[name].mean() - xs.mean()) ** 2 / ((xs - xs.mean()) ** 2).sum()
+    left = ys - (start + slope * xs)
+    error = np.sqrt((left**2).sum() / free * (1 + 1 / len(xs) + away))
+    expected = start + slope * x[name]
+    return Line(float(slope), float(start), expected, (float(error), float(free)))
+
+
 def texts(model: Path, task: Task, config: Common) -> list[str]:
     """The greedy solutions of the test problems, as they are."""
     found = evaluation.greedy(model, task, task.test, config)
@@ -202,7 +229,9 @@ def kinds(problems: Sequence[Problem], before: Values, after: Values) -> pd.Data
 
 
 def tested(task: Task, config: Common) -> list[Problem]:
-    """The first test problems of a task, as many as the preset asks for and the task has."""
+    """The first test problems of a task, as many as are asked for and there. Raises ConfigError for none."""
+    if not task.test:
+        raise ConfigError(f"{task.name} has no test problems here")
     return list(task.test[: config.test_problems or None])
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from restem_lib import em, evaluation, styles
 from restem_lib.batching import completion_loss, distinct, tokens
 from restem_lib.config import Config
-from restem_lib.em import Iteration
 from restem_lib.experiments import Run, covered, problems, steps
 from restem_lib.filtering import human_pairs
 from restem_lib.measures import tested
@@ -72,7 +71,7 @@ def _points(found: Interval) -> str:
 
 
 def likelihoods(config: Config, run: Run) -> pd.DataFrame:
-    """How likely the base finds what a run's first M-step trained on, and the human solutions of the same problems."""
+    """How likely the base finds what a run's first M-step trained on, and human solutions of the same problems."""
     import pandas as pd
 
     loop = run.loop
@@ -81,8 +80,9 @@ def likelihoods(config: Config, run: Run) -> pd.DataFrame:
     if loop.task == "toy-math":
         names["human, terse"] = "toy-math-terse"
     for name, source in names.items():
-        task = load_task(source, config.data_dir)
-        sets[name] = human_pairs(task, em.split(task, loop)[0], loop)
+        task, wanted = load_task(source, config.data_dir), covered(run.turns[0])
+        asked = [problem for problem in em.split(task, loop)[0] if problem.id in wanted]
+        sets[name] = human_pairs(task, asked, loop)
     model, tokenizer = load_model(run.base, pick_dtype(config.dtype)), load_tokenizer(run.base)
     model.requires_grad_(False)
     rows, at_once = [], config.micro_batch_size
@@ -134,10 +134,10 @@ def share(right: Values, flawed: Values) -> Values | None:
     return values
 
 
-def coverage(turns: Sequence[Iteration], config: Config) -> Values:
-    """Which training problems of the maths task have a right sample in an iteration, for S of them: 0 or 1, [S, P]."""
-    asked = problems(config)
-    found = [covered(turn) for turn in turns]
+def coverage(runs: Sequence[Run], turn: int = 0) -> Values:
+    """Of which training problems S runs kept a solution in an iteration (the first unless told): 0 or 1, [S, P]."""
+    asked = problems(runs[0])
+    found = [covered(run.turns[turn]) for run in runs]
     return np.array([[float(problem.id in one) for problem in asked] for one in found])
 
 
@@ -153,11 +153,15 @@ class Filling(NamedTuple):
 
 
 def filling(runs: Sequence[Run], turn: int = 0) -> Filling:
-    """The spread of an iteration's pairs (the first's unless told); how hard a problem is says the first E-step."""
+    """The spread of an iteration's pairs (the first's unless told).
+
+    How hard a problem is for the base says the first E-step of the next seed: the same samples for both would find
+    the easiest problems to have the most pairs whatever the truth. (With one seed there is no other.)
+    """
     quarters, effective, pairs = [], [], []
-    for run in runs:
+    for run, other in zip(runs, [*runs[1:], runs[0]], strict=True):
         right: Counter[str] = Counter()
-        for score in run.turns[0].scores.records(Score):
+        for score in other.turns[0].scores.records(Score):
             right[score.problem_id] += score.reward
         kept = Counter(pair.problem_id for pair in run.turns[turn].pairs.records(Pair))
         order = sorted(kept, key=lambda problem: (right[problem], problem))

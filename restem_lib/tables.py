@@ -57,12 +57,13 @@ class Table:
 
 
 def row(values: Values, **names: Any) -> dict[str, Any]:
-    """A row of a tidy table: the names given, the mean of rates, [S, P], its 95 % interval, n and seeds."""
+    """A row of a tidy table: the names given, the mean of rates in 0..1, [S, P], its 95 % interval, n and seeds."""
     rng = np.random.default_rng(seed_for("row", *map(str, names.values())))
     if len(values) == 1:
         value, low, high, _ = interval(values[0], rng)
     else:
         value = float(values.mean())
-        low, high = np.quantile(spread(values, rng), (0.025, 0.975))
+        drawn = (1 + spread(2 * values - 1, rng)) / 2  # it takes values from -1 to 1
+        low, high = np.clip(np.quantile(drawn, (0.025, 0.975)), 0.0, 1.0)
     seeds, n = values.shape
     return {**names, "value": value, "low": low, "high": high, "n": n, "seeds": seeds}

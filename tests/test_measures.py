@@ -38,14 +38,14 @@ def outcome(correct: list[list[int]]) -> Outcome:
 
 def test_buckets_are_made_by_one_half_of_the_samples_and_rated_by_the_other() -> None:
     rows = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    found = measures.buckets(outcome([row + [0, 0, 1, 1] for row in rows]))
+    found = measures.buckets(outcome([[*row, 0, 0, 1, 1] for row in rows]))
     assert {name: np.flatnonzero(inside).tolist() for name, inside in found.items()} == {
         "easy": [0, 1],
         "medium": [2],
         "hard": [3],
         "very hard": [4],
     }
-    rates = measures.second_half([outcome([row + [0, 0, 1, 1] for row in rows])])
+    rates = measures.second_half([outcome([[*row, 0, 0, 1, 1] for row in rows])])
     assert (rates == 0.5).all() and rates.shape == (1, 5)
 
 
@@ -100,15 +100,13 @@ def test_filling_tells_how_pairs_spread_over_problems(runs: list[Run], config: C
     assert found.quarters.sum(axis=1) == pytest.approx(1.0)
     single = mechanisms.filling(experiments.train(config, "one", iterations=1, cap=1))
     assert single.effective == pytest.approx(single.pairs)
-    # the easier a problem, the more of its samples are right
-    assert (found.quarters[:, 3] > found.quarters[:, 0]).all()
     table = mechanisms.filling_table({"x": found})
     assert table["pairs"]["x"] == round(np.mean(counts))
 
 
 def test_coverage_is_of_problems_with_a_right_sample(runs: list[Run], config: Config) -> None:
     first = [run.turns[0] for run in runs]
-    found = mechanisms.coverage(first, config)
+    found = mechanisms.coverage(runs)
     assert found.shape == (2, config.math_problems)
     assert found.sum(axis=1).tolist() == [len(experiments.covered(turn)) for turn in first]
 
@@ -203,3 +201,23 @@ def test_an_exam_without_a_rubric_counts_questions(runs: list[Run], config: Conf
     task = load_task(config.math_task)
     found = measures.exam([runs[0].base], task, config)
     assert found.shape == (1, len(task.test)) and set(np.unique(found)) <= {0.0, 1.0}
+
+
+def test_a_line_leaves_out_the_model_it_judges() -> None:
+    x = {
+        name: np.full((2, 5), at)
+        for name, at in zip("abcde", (0.1, 0.2, 0.3, 0.4, 0.5), strict=True)
+    }
+    y = {name: 0.1 + 2 * values for name, values in x.items()}
+    y["e"] = y["e"] + 0.3
+    found = measures.line(x, y, "e")
+    assert found is not None
+    assert (found.slope, found.start) == pytest.approx((2.0, 0.1))
+    assert found.expected == pytest.approx(np.full((2, 5), 1.1))
+    assert found.error == pytest.approx((0.0, 2.0), abs=1e-9)
+    y["a"] = y["a"] + 0.05
+    scattered = measures.line(x, y, "e")
+    assert (
+        scattered is not None and scattered.error[0] > 0.05
+    )  # and so far out, more than its scatter
+    assert measures.line({name: x[name] for name in "abce"}, y, "e") is None

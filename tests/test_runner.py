@@ -150,7 +150,7 @@ def world(tmp_path: Path) -> World:
     [
         ("learning_rat=1", "unknown key 'learning_rat' in -p; did you mean 'learning_rate'"),
         ("seeds=one", "seeds in -p is 'one'; it must be a list of whole numbers"),
-        ("cap=3", "-p cap would change nothing: 00_tour do not declare it"),
+        ("cap=3", "-p cap: the parameters cells of 00_tour do not have it"),
         ("seeds", "not of the form key=value"),
         ("seeds=[1", "not valid YAML"),
     ],
@@ -303,7 +303,7 @@ def test_a_notebook_gets_the_keys_it_declares_and_those_that_differ_from_the_def
         "batch_size": 7,
         "out_dir": str(world.out),
     }
-    with pytest.raises(ConfigError, match="-p batch_size would change nothing: 00_tour do not"):
+    with pytest.raises(ConfigError, match="-p batch_size: the parameters cells of 00_tour do not"):
         given("batch_size=8")
     notebook(world.root / "notebooks" / "01_other.ipynb", parameters="batch_size = 32")
     assert given("batch_size=8")["batch_size"] == 8

@@ -26,11 +26,11 @@ LOOKS = {
     "distilled, one a question": (3, "h", "--"),
     "own, one a question": (0, "d", "--"),
     "human, same questions": (1, "X", "--"),
-    "3x, cap": (2, "^", "-"),
-    "3x, no cap": (4, "v", "-"),
-    "train, greedy": (1, "s", "--"),
-    "train, sampled": (4, "^", ":"),
-    "test, greedy": (0, "o", "-"),
+    "all at once, cap": (3, "*", "-"),
+    "all at once, no cap": (9, "X", "-"),
+    "train, greedy": (8, "H", "--"),
+    "train, sampled": (9, "d", ":"),
+    "test, greedy": ("0", "o", "-"),
 }
 """Method -> its colour (place in the colour-blind palette, or a grey), marker and line, in all figures alike."""
 

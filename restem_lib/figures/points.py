@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from restem_lib.measures import Line
     from restem_lib.mechanisms import Filling
     from restem_lib.tables import Values
 
@@ -66,19 +67,20 @@ def buckets(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def exam(
-    rates: Mapping[str, Values], points: Mapping[str, Values], line: tuple[float, float], ax: Axes
+    rates: Mapping[str, Values], points: Mapping[str, Values], line: Line | None, ax: Axes
 ) -> Axes:
-    """Exam points over accuracy on the transfer task, a point a model; the line is (slope, start)."""
+    """Exam points over accuracy on the transfer task, a point a model, and the line through the others, if any."""
     ends = np.array([0.0, max(rate.mean() for rate in rates.values()) * 1.1])
-    ax.plot(100 * ends, 100 * (line[1] + line[0] * ends), color="0.7", zorder=0)
+    if line:
+        ax.plot(100 * ends, 100 * (line.start + line.slope * ends), color="0.7", zorder=0)
     for name, rate in rates.items():
         method = "ReST^EM" if name == "ReST^EM" else "human SFT" if "human" in name else "base"
         x, y = 100 * rate.mean(), 100 * points[name].mean()
         ax.plot(x, y, **{**look(method), "linestyle": "", "label": None})
         ax.annotate(name, (x, y), textcoords="offset points", xytext=(5, -9), size=7)
-    ax.set(xlabel="transfer task solved (%)", ylabel="exam points of 100")
+    ax.set(xlabel="transfer task solved (%)", ylabel="exam (%)")
     n = next(iter(points.values())).shape[1]
-    ax.set_title(f"ours: the exam, n = {n} forms")
+    ax.set_title(f"ours: the exam, n = {n}")
     return ax
 
 

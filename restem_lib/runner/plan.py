@@ -76,7 +76,9 @@ def make_plan(names: Sequence[str], preset: str, overrides: Sequence[str], noteb
     for key in wanted:
         if key not in used:
             asked = ", ".join(sources)
-            raise ConfigError(f"-p {key} would change nothing: {asked} do not declare it")
+            raise ConfigError(
+                f"-p {key}: the parameters cells of {asked} do not have it; a preset of your own can set it"
+            )
     changed = {key: _plain(config, key) for key in wanted}
     changed = {key: value for key, value in changed.items() if value != _plain(plain, key)}
     modified = {key: value for key, value in changed.items() if key not in FOLDERS}
