@@ -73,29 +73,26 @@ def _checked(values: ArrayLike) -> NDArray[np.float64]:
 def _problem_part(
     a_problem: NDArray[np.float64], rng: np.random.Generator, draws: int
 ) -> NDArray[np.float64]:
-    """How far the mean of other problems would lie from that of these, [P]: a bootstrap, made wider where P is small.
+    """How far the mean of other problems would lie from that of these, [P], whose values are from -1 to 1.
 
-    Its variance is that of P + 2 problems, the two solved by one model each (Agresti and Min 2005, for paired
-    proportions): models that differ on few problems, or on none, are no certainty. Its tails are those of Student's t.
+    A bootstrap over these problems and two more, each solved by one model alone (Agresti and Min 2005, for paired
+    proportions): that models differ on few problems, or on none, is no certainty. Its tails are made those of Student's
+    t, which counts where problems are few.
     """
-    problems = len(a_problem)
-    centred = a_problem - a_problem.mean()
-    error = _error(a_problem)
-    plain = float(centred.std()) / math.sqrt(problems)
-    if plain < 1e-12:
-        return error * rng.standard_t(problems + 1, size=draws)
+    more = np.append(a_problem, (1.0, -1.0))
+    more -= more.mean()
+    size = len(more)
     drawn = np.empty(draws)
-    rows = max(1, 1_000_000 // problems)
+    rows = max(1, 1_000_000 // size)
     for start in range(0, draws, rows):
         block = drawn[start : start + rows]
-        block[:] = centred[rng.integers(problems, size=(len(block), problems))].mean(axis=1)
-    stretch = np.sqrt((problems + 1) / rng.chisquare(problems + 1, size=draws))
-    widened: NDArray[np.float64] = drawn * (error / plain) * stretch
-    return widened
+        block[:] = more[rng.integers(size, size=(len(block), size))].mean(axis=1)
+    stretched: NDArray[np.float64] = drawn * np.sqrt((size - 1) / rng.chisquare(size - 1, draws))
+    return stretched
 
 
 def _error(a_problem: NDArray[np.float64]) -> float:
-    """Standard error of the mean of values, [P], with two more problems of 1 and -1."""
+    """Standard error of the mean of values, [P], with the two problems more."""
     more = np.append(a_problem, (1.0, -1.0))
     return float(more.std() / math.sqrt(len(more)))
 

@@ -582,7 +582,7 @@ def test_the_readme_gets_the_table_of_what_is_published(published: World) -> Non
     verdicts = claims.read(results / "claims.csv")
     table = outcome.as_markdown(verdicts, outcome.read_minutes(results / "notebooks.csv"))
     assert (published.root / "README.md").read_text() == README.replace("old", table)
-    assert "| x: +5.0 points (+2.0 to +8.0; n = 9, 1 seed) | holds |" in table
+    assert "| x: +5.0 points (+2.0 to +8.0; n = 9, 1 seed: training variance not covered) | holds |" in table
 
 
 def test_nothing_is_published_when_something_changed(published: World) -> None:

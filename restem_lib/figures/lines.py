@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restem_lib.figures.look import look
+from restem_lib.figures.look import counted, look
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,10 +36,9 @@ def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axe
         if mark:
             style |= {"label": f"{name}, {mark}", "markerfacecolor": "white"}
         ax.errorbar(shifted, y, spread, capsize=3, **style)
-    n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
     ax.set(xlabel=x, ylabel="test problems solved (%)")
     _ticks(ax, rows[x].unique())
-    ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
+    ax.set_title(f"ours: {counted(rows)}")
     ax.legend()
     return ax
 
@@ -73,10 +72,7 @@ def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
         )
     _ticks(ax, range(last + 1))
     ax.axvline(last + 0.3, color="0.85", zorder=0)
-    seeds = sorted({int(n) for n in rows["seeds"]})
-    ax.set_title(
-        f"ours: {rows['task'].iloc[0]}, n = {rows['n'].min()}, seeds: {', '.join(map(str, seeds))}"
-    )
+    ax.set_title(f"ours: {rows['task'].iloc[0]}, {counted(rows)}")
     series = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # each name once
     ax.legend(series.values(), series, fontsize=7)
     return ax
@@ -116,8 +112,7 @@ def amounts(rows: pd.DataFrame, whole: int, ax: Axes) -> Axes:
     ax.set_xscale("log", base=2)
     _ticks(ax, [share for mine in both for share in mine["share"] if share])
     ax.set(xlabel=f"share of {whole} problems x {most} samples", ylabel="test problems solved (%)")
-    n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
-    ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
+    ax.set_title(f"ours: {counted(rows)}")
     ax.legend()
     return ax
 

@@ -63,6 +63,22 @@ def look(name: str, place: int = 0) -> dict[str, Any]:
     return {"color": colour, "marker": marker, "linestyle": line, "label": name}
 
 
+def counted(rows: pd.DataFrame, what: str = "problems") -> str:
+    """n and seeds of rows, as ranges where they differ.
+
+    >>> import pandas as pd
+    >>> counted(pd.DataFrame({"n": [200, 640], "seeds": [1, 5]}))
+    'n = 200 to 640 problems, 1 to 5 seeds'
+    """
+    n, seeds = (_range(rows[name]) for name in ("n", "seeds"))
+    return f"n = {n} {what}, {seeds} seed{'s' * (seeds != '1')}"
+
+
+def _range(numbers: pd.Series) -> str:
+    low, high = int(numbers.min()), int(numbers.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def told(rows: pd.DataFrame, *columns: str) -> str:
     """Rows as a sentence for an alt text: the columns' values and the value in %, 40 rows at most."""
     shown = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from restem_lib.figures.look import look
+from restem_lib.figures.look import counted, look
 from restem_lib.mechanisms import QUARTERS
 
 if TYPE_CHECKING:
@@ -34,9 +34,8 @@ def dots(rows: pd.DataFrame, by: str, ax: Axes, base: float | None = None) -> Ax
     names = list(rows[by].unique())
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
     ax.set(xlabel="test problems solved (%)")
-    ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
+    ax.set_title(f"ours: {counted(rows)}")
     return ax
 
 

@@ -47,7 +47,8 @@ def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:
                 x, y, spread, color=colour, marker=marker, linestyle=line, capsize=3, label=name
             )
     ax.set_xticks(list(place.values()), [model.replace(" ", "\n") for model in place])
-    n = int(rows["problems"].iloc[0])
+    low, high = int(rows["problems"].min()), int(rows["problems"].max())
+    n = str(high) if low == high else f"{low} to {high}"
     ax.set(
         ylabel="test problems solved (%)",
         ylim=(0, 102),

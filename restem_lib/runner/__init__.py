@@ -36,6 +36,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_publish(parser: argparse.ArgumentParser) -> None:
     """The arguments of `restem publish`."""
+    text = (
+        "of a preset that is for some notebooks only: these (default: all, and always all of cpu)"
+    )
+    parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help=text)
     _add_preset(parser)
 
 
@@ -52,4 +56,4 @@ def run_command(args: argparse.Namespace) -> int:
 
 def publish_command(args: argparse.Namespace) -> None:
     """`restem publish`. Raises NotebookError before anything is written."""
-    publish(args.preset)
+    publish(args.preset, args.notebooks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from restem_lib import claims
@@ -14,16 +15,25 @@ from restem_lib.runner.status import alone, read_status, unfit, write_text
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
-def publish(preset: str, *, notebooks: Path = NOTEBOOKS, project: Path = PROJECT) -> None:
+def publish(
+    preset: str,
+    names: Sequence[str] = (),
+    *,
+    notebooks: Path = NOTEBOOKS,
+    project: Path = PROJECT,
+) -> None:
     """Copy results and figures of a whole, unmodified, current run to results/ and figures/.
 
     The verdicts of all notebooks become one claims.csv, their minutes notebooks.csv. The cpu preset
     also refreshes the committed notebooks and the table in the README. Raises NotebookError, before
     anything is written, when a notebook of the project has not run at this preset, has failed, or
-    has changed since.
+    has changed since. `names` are the notebooks of a preset that is for some only; the cpu preset
+    is published whole.
     """
-    plan = make_plan((), preset, (), notebooks)
+    plan = make_plan(names, preset, (), notebooks)
     name = plan.preset.stem
+    if names and name == "cpu":
+        raise NotebookError("the cpu preset is published whole: leave out the notebooks' names")
     with alone(plan.out_dir):
         status = read_status(plan.out_dir)
         refused = [f"  {job.name} {why}" for job in plan.jobs if (why := unfit(job, status))]
