@@ -31,7 +31,7 @@ class Common:
 
     val_problems: int = 300
     """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
-    test_problems: int = 640
+    test_problems: int = 768
     """Test problems evaluated (the first of the task); 0: all."""
     temperature: float = 0.7
     """E-step temperature (paper: 0.7)."""
@@ -75,7 +75,7 @@ class Common:
     """Samples the engine works on at a time."""
     memory_share: float = 0.9
     """Share of a GPU's memory that vLLM may take."""
-    problem_block: int = 64
+    problem_block: int = 256
     """Problems a shard: with sample_block the unit of work, of resume and of seeds."""
     sample_block: int = 8
     unsafe_programs: bool = False
