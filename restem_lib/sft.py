@@ -23,10 +23,10 @@ from restem_lib.engines import PromptError, Sampling
 from restem_lib.executors import run_stage
 from restem_lib.learner import Learner, NotCompiled, check_lora, compiles
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype, save_model
-from restem_lib.records import Candidate, Pair, Problem, Sample
+from restem_lib.records import Candidate, Pair, Problem, Sample, Score
 from restem_lib.rewards import grader
-from restem_lib.sampling import SAMPLE_VERSION, problem_blocks, progress
-from restem_lib.scoring import SCORE_VERSION, score
+from restem_lib.sampling import SAMPLE_VERSION, draw_samples, problem_blocks, progress
+from restem_lib.scoring import SCORE_VERSION, score, score_samples
 from restem_lib.store import (
     Shards,
     Stage,
@@ -113,7 +113,10 @@ def _tuned(
     stage = Stage(config.runs_dir, "tune", TUNE_VERSION, settings)
     with stage.work():
         if not stage.has_folder("model") or stage.missing(["history.parquet"]):
-            run_stage(_train, base, pairs, task, tuple(validation), seed, config, compiled, stage)
+            first = _untouched(base, task, validation, config)
+            run_stage(
+                _train, base, pairs, task, tuple(validation), seed, config, compiled, first, stage
+            )
         for folder in _checkpoints(stage.folder):  # here, so that a kill cannot leave them for ever
             shutil.rmtree(folder)
     history = Shards(stage, ("history.parquet",))
@@ -162,6 +165,7 @@ def _train(
     seed: int,
     config: Common,
     compiled: bool,
+    first: float,
     stage: Stage,
 ) -> None:
     import torch
@@ -181,9 +185,8 @@ def _train(
     _check_lengths(lengths, probe.config)
     learner = Learner(base, max(lengths), tokenizer.pad_token_id, seed, config, compiled)
 
-    def judge(state: Progress) -> None:
+    def judge(state: Progress, reward: float) -> None:
         loss = state.loss / state.target_tokens if state.target_tokens else math.nan
-        reward = _reward(probe, tokenizer, task, validation, config)
         epoch = round(state.step / epoch_steps, 4)
         state.history.append(Candidate(epoch, state.step, loss, reward, len(validation), 0))
         state.loss, state.target_tokens = 0.0, 0
@@ -191,7 +194,7 @@ def _train(
     checkpoint = _latest(stage.folder)
     if checkpoint is None:
         state = Progress()
-        judge(state)
+        judge(state, first)
         best = _copy(probe)
     else:
         state = _read_progress(checkpoint)
@@ -216,7 +219,7 @@ def _train(
             bar.update()
             if state.step % every == 0 or state.step == total:
                 probe.load_state_dict(learner.weights())
-                judge(state)
+                judge(state, _reward(probe, tokenizer, task, validation, config))
                 if state.waited == 0:
                     best = _copy(probe)
                 state.seconds = earlier + time.monotonic() - began
@@ -239,6 +242,20 @@ def _check_lengths(lengths: Sequence[int], model: PreTrainedConfig) -> None:
         )
 
 
+def _untouched(base: Path, task: Task, validation: Sequence[Problem], config: Common) -> float:
+    """Greedy reward of the model that an M-step starts from; M-steps with the same start share it."""
+    greedy, config = _greedy(task, config), replace(config, engine="torch")
+    samples = draw_samples(base, task, validation, 1, greedy, "validation", 0, config)
+    scores = score_samples(task, validation, samples, config)
+    return sum(one.reward for one in scores.records(Score)) / len(validation)
+
+
+def _greedy(task: Task, config: Common) -> Sampling:
+    return Sampling(
+        temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=config.max_new_tokens, stop=task.stop
+    )
+
+
 def _reward(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -248,12 +265,11 @@ def _reward(
 ) -> float:
     from restem_lib.engines.torch_engine import TorchEngine
 
-    greedy = Sampling(
-        temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=config.max_new_tokens, stop=task.stop
-    )
     # Whatever draws the samples: the weights are here, and change between two looks.
     engine = TorchEngine(model, tokenizer, rows=config.rows)
-    drawn = engine.generate([task.prompt(problem) for problem in validation], 1, greedy, seed=0)
+    drawn = engine.generate(
+        [task.prompt(problem) for problem in validation], 1, _greedy(task, config), seed=0
+    )
     samples = [
         Sample(problem.id, 0, completions[0].text, completions[0].tokens, completions[0].finish)
         for problem, completions in zip(validation, drawn, strict=True)
