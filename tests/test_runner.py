@@ -42,7 +42,7 @@ print(get_connection_info(unpack=True)["transport"])
 print(type(seeds).__name__, type(learning_rate).__name__, learning_rate)
 """
 FOUND = "print('pass@1 | rose'); print('n = 3')"
-JUDGED = claims.Verdict("C1", "x", claims.HOLDS, "", 0.05, 0.02, 0.08, 9, 1, 0.001, 0.0, "+6", "")
+JUDGED = claims.Verdict("C1", "x", claims.HOLDS, "", 0.05, 0.02, 0.08, 9, 5, 0.001, 0.0, "+6", "")
 """A verdict, but for its notebook."""
 JUDGE = """\
 from pathlib import Path
@@ -432,8 +432,8 @@ def test_the_run_tells_plan_progress_and_summary(mixed: Ran) -> None:
 def test_the_run_ends_with_its_verdicts_in_place_of_the_summary(mixed: Ran) -> None:
     table = """
 claims, preset cpu with learning_rate = 0.0002
-claim  part  estimate                                   verdict
-C1     x     +5.0 points (+2.0 to +8.0; n = 9, 1 seed)  holds
+claim  part  estimate                                    verdict
+C1     x     +5.0 points (+2.0 to +8.0; n = 9, 5 seeds)  holds
 1 holds, 0 do not, 0 too small to tell
 """
     assert mixed.said.endswith(table)
@@ -582,7 +582,7 @@ def test_the_readme_gets_the_table_of_what_is_published(published: World) -> Non
     verdicts = claims.read(results / "claims.csv")
     table = outcome.as_markdown(verdicts, outcome.read_minutes(results / "notebooks.csv"))
     assert (published.root / "README.md").read_text() == README.replace("old", table)
-    assert "| x: +5.0 points (+2.0 to +8.0; n = 9, 1 seed: training variance not covered) | holds |" in table
+    assert "| x: +5.0 points (+2.0 to +8.0; n = 9, 5 seeds) | holds |" in table
 
 
 def test_nothing_is_published_when_something_changed(published: World) -> None:
