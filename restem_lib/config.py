@@ -29,7 +29,7 @@ class ConfigError(UserError, ValueError):
 class Common:
     """Settings that a preset and a single run share. Defaults are those of `params/cpu.yaml`."""
 
-    val_problems: int = 300
+    val_problems: int = 200
     """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
     test_problems: int = 768
     """Test problems evaluated (the first of the task); 0: all."""
@@ -137,7 +137,7 @@ class Config(Common):
     math_task: str = "toy-math"
     math_problems: int = 448
     """Training problems of the maths task; 0: all but the validation slice."""
-    math_samples: int = 8
+    math_samples: int = 6
     """Samples per problem and iteration (paper: 32)."""
     math_iterations: int = 3
     math_transfer: str = "toy-gsm"
@@ -147,7 +147,7 @@ class Config(Common):
     code_task: str = "toy-code"
     code_problems: int = 128
     """Training problems of the task of programs; 0: all but the validation slice."""
-    code_samples: int = 8
+    code_samples: int = 6
     """Samples per problem and iteration (paper: 64)."""
     code_iterations: int = 2
     code_transfer: str = "toy-humaneval"
