@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restem_lib.figures.look import counted, look
+from restem_lib.figures.look import counted, legend, look
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axe
     ax.set(xlabel=x, ylabel="test problems solved (%)")
     _ticks(ax, rows[x].unique())
     ax.set_title(f"ours: {counted(rows)}")
-    ax.legend()
+    legend(ax)
     return ax
 
 
@@ -66,15 +66,14 @@ def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
             Path(name).name,
             (float(ends["iteration"]), 100 * float(ends["value"])),
             textcoords="offset points",
-            xytext=(-4, 8),
-            ha="right",
+            xytext=(6, 0),
+            va="center",
             size=8,
         )
     _ticks(ax, range(last + 1))
     ax.axvline(last + 0.3, color="0.85", zorder=0)
     ax.set_title(f"ours: {rows['task'].iloc[0]}, {counted(rows)}")
-    series = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # each name once
-    ax.legend(series.values(), series, fontsize=7)
+    legend(ax)
     return ax
 
 
@@ -113,7 +112,7 @@ def amounts(rows: pd.DataFrame, whole: int, ax: Axes) -> Axes:
     _ticks(ax, [share for mine in both for share in mine["share"] if share])
     ax.set(xlabel=f"share of {whole} problems x {most} samples", ylabel="test problems solved (%)")
     ax.set_title(f"ours: {counted(rows)}")
-    ax.legend()
+    legend(ax)
     return ax
 
 
@@ -131,7 +130,7 @@ def paper_curves(values: Mapping[str, Sequence[float]], x: Sequence[float], ax: 
         ax.plot(x[: len(y)], y, label=name, **style)
     _ticks(ax, x)
     ax.set_title("the paper")
-    ax.legend()
+    legend(ax)
     return ax
 
 

@@ -10,6 +10,7 @@ from restem_lib.provenance import provenance
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LOOKS = {
@@ -28,7 +29,7 @@ LOOKS = {
     "human, same questions": (1, "X", "--"),
     "all at once, cap": (3, "*", "-"),
     "all at once, no cap": (9, "X", "-"),
-    "train, greedy": (8, "H", "--"),
+    "train, greedy": (5, "H", "--"),
     "train, sampled": (9, "d", ":"),
     "test, greedy": ("0", "o", "-"),
 }
@@ -61,6 +62,19 @@ def look(name: str, place: int = 0) -> dict[str, Any]:
     colour, marker, line = LOOKS.get(name, (place, "osD^vPpX"[place % 8], "-"))
     colour = colour if isinstance(colour, str) else palette[colour]
     return {"color": colour, "marker": marker, "linestyle": line, "label": name}
+
+
+def legend(ax: Axes) -> None:
+    """The legend under the axes, where it hides nothing; each name once."""
+    series = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    ax.legend(
+        series.values(),
+        series,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        ncols=2,
+        fontsize=9,
+    )
 
 
 def counted(rows: pd.DataFrame, what: str = "problems") -> str:

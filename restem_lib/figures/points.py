@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from restem_lib.figures.look import counted, look
+from restem_lib.figures.look import counted, legend, look
 from restem_lib.mechanisms import QUARTERS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def dots(rows: pd.DataFrame, by: str, ax: Axes, base: float | None = None) -> Ax
         ax.errorbar(100 * row["value"], place, xerr=ends, capsize=3, **style)
     if base is not None:
         ax.axvline(100 * base, color="0.35", linestyle=":", label="base")
-        ax.legend(fontsize=8)
+        legend(ax)
     names = list(rows[by].unique())
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
@@ -61,7 +61,7 @@ def buckets(rows: pd.DataFrame, ax: Axes) -> Axes:
     sizes = rows.drop_duplicates("bucket")["n"]
     ax.set_xticks(range(len(names)), [f"{b}\nn = {n}" for b, n in zip(names, sizes, strict=True)])
     ax.set(ylabel="samples right (%)", title="ours: buckets of difficulty")
-    ax.legend()
+    legend(ax)
     return ax
 
 

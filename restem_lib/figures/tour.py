@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from restem_lib.figures.look import legend
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -54,7 +56,7 @@ def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:
         ylim=(0, 102),
         title=f"ours: n = {n} problems",
     )
-    ax.legend(loc="upper left")
+    legend(ax)
     return ax
 
 
@@ -69,7 +71,7 @@ def paper_iterations(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
         ylim=(0, 102),
         title="the paper: PaLM 2, MATH, greedy",
     )
-    ax.legend(loc="upper left")
+    legend(ax)
     return ax
 
 

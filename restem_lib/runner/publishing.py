@@ -43,7 +43,7 @@ def publish(
                 + f"\n`restem run --preset {preset}`, without -p, makes it whole"
             )
         verdicts = gather(plan.jobs)
-        minutes = {job.name: round(status[job.name]["seconds"] / 60, 1) for job in plan.jobs}
+        minutes = {job.name: round(longest_run(job, status) / 60, 1) for job in plan.jobs}
         readme = project / "README.md"
         table = _with_table(readme, as_markdown(verdicts, minutes)) if name == "cpu" else ""
         pages = {job.source: _clean(job) for job in plan.jobs} if name == "cpu" else {}

@@ -18,7 +18,16 @@ from restem_lib.config import PROJECT
 from restem_lib.provenance import provenance
 from restem_lib.runner.outcome import as_text, gather, published
 from restem_lib.runner.plan import NOTEBOOKS, Job, Plan, make_plan
-from restem_lib.runner.status import Status, alone, done, enter, read_status, summary, unfit
+from restem_lib.runner.status import (
+    Status,
+    alone,
+    done,
+    enter,
+    longest_run,
+    read_status,
+    summary,
+    unfit,
+)
 
 LONGEST_CELL = 86_400.0
 """Seconds; a day."""
@@ -63,10 +72,12 @@ def _run_all(
     began = time.monotonic()
     for number, job in enumerate(todo, 1):
         past = status.get(job.name, {}).get("last_done")
+        longest = longest_run(job, status)
         entry = {
             "state": "running",
             "seconds": 0.0,
             "last_done": past,
+            "longest": longest,
             "error": "",
             "preset": plan.preset.stem,
             "overrides": plan.overrides,
@@ -84,7 +95,8 @@ def _run_all(
             state, error = "interrupted", "interrupted"
         seconds = round(time.monotonic() - started, 1)
         entry |= {"state": state, "seconds": seconds, "error": error}
-        entry["last_done"] = seconds if state == "done" else past
+        if state == "done":
+            entry |= {"last_done": seconds, "longest": max(seconds, longest)}
         enter(plan.out_dir, status, job, entry)
         print(f"[{number}/{len(todo)}] {job.name} {state} after {duration(seconds)}", flush=True)
         if state == "failed":

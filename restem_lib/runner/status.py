@@ -74,6 +74,14 @@ def write_text(path: Path, text: str) -> None:
     replace_whole(path, save)
 
 
+def longest_run(job: Job, status: Status) -> float:
+    """Seconds of the longest finished run with these parameters, 0 without one: later runs find stages in the store."""
+    entry = status.get(job.name)
+    if entry is None or entry.get("parameters") != job.parameters:
+        return 0.0
+    return float(entry.get("longest") or entry["last_done"] or 0.0)
+
+
 def done(job: Job, status: Status) -> bool:
     """Whether a notebook ran to its end with what it would get now."""
     return not unfit(job, status)
