@@ -10,7 +10,7 @@ from restem_lib import claims
 from restem_lib.config import PROJECT
 from restem_lib.runner.outcome import as_markdown, gather, save_minutes
 from restem_lib.runner.plan import NOTEBOOKS, Job, NotebookError, make_plan
-from restem_lib.runner.status import alone, read_status, unfit, write_text
+from restem_lib.runner.status import alone, longest_run, read_status, unfit, write_text
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
