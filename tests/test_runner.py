@@ -462,6 +462,15 @@ def test_done_is_skipped_until_again_or_cut_off(mixed: Ran) -> None:
     assert copy.stat().st_mtime_ns > written
 
 
+def test_a_run_that_finds_its_stages_does_not_shorten_the_recorded_time(mixed: Ran) -> None:
+    status = mixed.world.status(mixed.out)
+    status["04_good"]["longest"] = 500.0
+    (mixed.out / "status.json").write_text(json.dumps(status))
+    mixed.world.run("04_good", overrides=OVERRIDES, again=True)
+    after = mixed.world.status(mixed.out)["04_good"]
+    assert after["longest"] == 500.0 > after["last_done"]
+
+
 def test_a_modified_or_failed_run_is_not_published(mixed: Ran) -> None:
     with pytest.raises(NotebookError) as error:
         mixed.world.publish()
