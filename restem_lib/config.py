@@ -31,7 +31,7 @@ class Common:
 
     val_problems: int = 200
     """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
-    test_problems: int = 768
+    test_problems: int = 640
     """Test problems evaluated (the first of the task); 0: all."""
     temperature: float = 0.7
     """E-step temperature (paper: 0.7)."""
@@ -77,7 +77,7 @@ class Common:
     """Share of a GPU's memory that vLLM may take."""
     problem_block: int = 256
     """Problems a shard: with sample_block the unit of work, of resume and of seeds."""
-    sample_block: int = 8
+    sample_block: int = 6
     unsafe_programs: bool = False
     """Run programs even where no sandbox works: model-written code then has the user's rights."""
     data_dir: str = ""
@@ -132,7 +132,7 @@ class Config(Common):
     them."""
     seeds_others: tuple[int, ...] = (0,)
     """Training seeds of all other models."""
-    worlds: tuple[str, ...] = ("toy-s-seed1", "toy-s-seed2", "toy-s-no-slips")
+    worlds: tuple[str, ...] = ("toy-s-seed1", "toy-s-no-slips")
     """More base models for a look at how much hangs on the base, trained with `seeds_others`; may be empty."""
     math_task: str = "toy-math"
     math_problems: int = 448
@@ -154,7 +154,7 @@ class Config(Common):
     unrelated: str = "toy-bbh"
     """Tasks unlike those trained on, reasoned; NAME-direct has the same, answered directly."""
     exam: str = "toy-exam"
-    pass_k_problems: int = 192
+    pass_k_problems: int = 160
     """Test problems for what is sampled: pass@k, majority vote, difficulty; 0: as many as test_problems."""
     pass_k_samples: int = 32
     """Samples of each of them (paper: 64)."""

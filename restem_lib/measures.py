@@ -64,15 +64,14 @@ def measure_models(
 def measure_human(table: Table, config: Config, *, domain: str, model: str) -> None:
     """Fine-tune on human solutions and add greedy decoding as iteration 1.
 
-    The preset's `model` is trained on the terse ones of toy-math too.
+    The preset's `model` is trained on the terse ones of toy-math too, with the first seed.
     """
     task = config.loop(domain=domain).task
-    sources = {"human SFT": task}
+    tuned = human(config, domain=domain, model=model)
+    measure_models(table, tuned, task, config, "human SFT", model=model)
     if task == "toy-math" and model == config.model:
-        sources["human SFT, terse"] = "toy-math-terse"
-    for method, source in sources.items():
-        models = human(config, domain=domain, model=model, task=source)
-        measure_models(table, models, task, config, method, model=model)
+        tuned = human(config, model=model, seeds=config.seeds[:1], task="toy-math-terse")
+        measure_models(table, tuned, task, config, "human SFT, terse", model=model)
 
 
 def add_gaps(table: Table, runs: Sequence[Run], config: Config, name: str) -> None:

@@ -76,7 +76,9 @@ def exam(
         method = "ReST^EM" if name == "ReST^EM" else "human SFT" if "human" in name else "base"
         x, y = 100 * rate.mean(), 100 * points[name].mean()
         ax.plot(x, y, **{**look(method), "linestyle": "", "label": None})
-        ax.annotate(name, (x, y), textcoords="offset points", xytext=(5, -9), size=7)
+        side = -1 if method == "base" else 1  # bases lie below what was trained from them
+        at = {"xytext": (6 * side, -9), "ha": "left" if side > 0 else "right"}
+        ax.annotate(name, (x, y), textcoords="offset points", size=7, **at)
     ax.set(xlabel="transfer task solved (%)", ylabel="exam (%)")
     n = next(iter(points.values())).shape[1]
     ax.set_title(f"ours: the exam, n = {n}")

@@ -67,7 +67,8 @@ def as_markdown(verdicts: Sequence[Verdict], minutes: Mapping[str, float]) -> st
     lines = [
         "Ours are numbers of a **model organism** (the toy world at the `cpu` preset), never of the paper's models.",
         "The 95 % intervals hold for all verdicts of a notebook at once; points are percentage points. A notebook's",
-        "minutes leave out what an earlier one has trained; of several runs the longest counts: later ones find their stages.",
+        "minutes leave out what an earlier one has trained; of several runs the longest counts, for later ones find",
+        "their stages in the store.",
         "",
         "| claim | the paper | ours | verdict | notebook | minutes |",
         "|---|---|---|---|---|---|",
