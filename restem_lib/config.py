@@ -48,17 +48,17 @@ class Common:
     """Keep identical completions of a problem once (the paper does not mention it; RFT does it)."""
     start: str = "base"
     """Where every M-step starts: "base" (ReST^EM) or "last" (continue from the last iteration, as ReST does)."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     batch_size: int = 32
     """Sequences an optimiser step."""
     micro_batch_size: int = 32
     """Sequences a forward pass; smaller ones accumulate gradients and give the same step."""
-    max_epochs: float = 4.0
+    max_epochs: float = 2.0
     warmup: float = 0.1
     """Share of the steps with rising learning rate; after it, linear decay to zero at max_epochs."""
-    eval_every: float = 1.0
+    eval_every: float = 0.5
     """Epochs between candidates for the M-step's stopping rule."""
-    patience: int = 4
+    patience: int = 2
     """Candidates without improvement of the validation reward before the M-step stops."""
     lora_rank: int = 0
     """Rank of LoRA adapters (with peft), which are merged into the base at the end; 0: full fine-tuning."""
