@@ -40,8 +40,8 @@ class Common:
     max_new_tokens: int = 128
     """Longest completion; a sample cut off there earns no reward."""
     keep: str = "correct"
-    """Which samples become training pairs: "correct" (reward 1), or a control: "random" (as many a problem as are
-    correct, whatever their reward), "all" (every one up to the cap: self-training without a filter)."""
+    """Which samples become training pairs: "correct" (reward 1), or the control "random"
+    (as many a problem, whatever their reward)."""
     cap: int = 10
     """Kept samples per problem at most, drawn at random (paper: 10; which ones it does not say); 0: no cap."""
     dedup: bool = False
@@ -90,7 +90,7 @@ class Common:
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{field.name} is {value}; it must be a finite number")
-        _choice(self, "keep", ("correct", "random", "all"))
+        _choice(self, "keep", ("correct", "random"))
         _choice(self, "start", ("base", "last"))
         _choice(self, "engine", ("torch", "vllm"))
         _choice(self, "dtype", ("auto", "float32", "bfloat16"))
@@ -126,29 +126,13 @@ class Config(Common):
 
     seeds: tuple[int, ...] = (0,)
     models: tuple[str, ...] = ("toy-s",)
-    """Base models, the smallest first: a toy name, a Hub id, a local folder or a .gguf file."""
-    seeds_larger: tuple[int, ...] = (0,)
-    """Seeds of the models after the first."""
+    """Base models: a toy name, a Hub id, a local folder or a .gguf file."""
     math_task: str = "toy-math"
     math_problems: int = 500
     """Training problems of the maths task; 0: all but the validation slice."""
     math_samples: int = 16
     """Samples per problem and iteration (paper: 32)."""
     math_iterations: int = 3
-    math_transfer: str = "toy-gsm"
-    """Where the gain in maths may carry over to (paper: GSM8K); never trained on."""
-    small_problems: int = 150
-    """Training problems of the small set of maths problems, for overfitting and for how many problems it takes."""
-    code_task: str = "toy-code"
-    code_problems: int = 300
-    """Training problems of the task of programs; 0: all but the validation slice."""
-    code_samples: int = 16
-    """Samples per problem and iteration (paper: 64)."""
-    code_iterations: int = 2
-    code_transfer: str = "toy-humaneval"
-    unrelated: str = "toy-bbh"
-    """Tasks unlike those trained on, reasoned; NAME-direct has the same, answered directly."""
-    exam: str = "toy-exam"
     pass_k_samples: int = 8
     """Samples per test problem for pass@k and majority vote (paper: 64)."""
     out_dir: str = "runs/cpu"
@@ -156,32 +140,23 @@ class Config(Common):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("seeds", "models", "seeds_larger"):
+        for name in ("seeds", "models"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one")
-        for name in ("samples", "iterations"):
-            _at_least(self, f"math_{name}", 1)
-            _at_least(self, f"code_{name}", 1)
-        for name in ("pass_k_samples", "small_problems"):
+        for name in ("math_samples", "math_iterations", "pass_k_samples"):
             _at_least(self, name, 1)
-        for name in ("math_problems", "code_problems"):
-            _at_least(self, name, 0)
+        _at_least(self, "math_problems", 0)
 
-    def seeds_of(self, model: str | None) -> tuple[int, ...]:
-        """The training seeds of a model (the first unless told)."""
-        return self.seeds if model in (None, self.models[0]) else self.seeds_larger
-
-    def loop(self, model: str | None = None, seed: int | None = None, domain: str = "math") -> Loop:
-        """The run of this preset in "math" or "code" for one model and seed (the first of each unless told)."""
+    def loop(self, model: str | None = None, seed: int | None = None) -> Loop:
+        """The maths run of this preset for one model and seed (the first of each unless told)."""
         common = {field.name: getattr(self, field.name) for field in fields(Common)}
-        mine = {
-            key: getattr(self, f"{domain}_{key}")
-            for key in ("task", "problems", "samples", "iterations")
-        }
         return Loop(
             model=self.models[0] if model is None else model,
             seed=self.seeds[0] if seed is None else seed,
-            **mine,
+            task=self.math_task,
+            problems=self.math_problems,
+            samples=self.math_samples,
+            iterations=self.math_iterations,
             **common,
         )
 
@@ -222,7 +197,6 @@ def from_names(names: Mapping[str, Any]) -> Config:
         config,
         models=tuple(_anchored(model) for model in config.models),
         math_task=_anchored(config.math_task),
-        code_task=_anchored(config.code_task),
         data_dir=config.data_dir and str(PROJECT / config.data_dir),
         runs_dir=str(PROJECT / config.runs_dir),
         out_dir=str(PROJECT / config.out_dir),

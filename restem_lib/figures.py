@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from restem_lib.provenance import provenance
 
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from restem_lib.claims import Verdict
     from restem_lib.exact import HalfStep
 
 METRICS = {
@@ -43,107 +40,6 @@ def theme() -> None:
             "svg.hashsalt": "restem",
         }
     )
-
-
-LOOKS = {
-    "base": ("0.35", "x", ":"),
-    "ReST^EM": (0, "o", "-"),
-    "human SFT": (1, "s", "--"),
-    "human SFT, terse": (1, "D", ":"),
-    "ReST": (2, "^", "-"),
-    "RFT": (4, "v", "--"),
-    "STaR": (5, "P", "--"),
-    "random control": (7, "<", ":"),
-    "unfiltered": (6, ">", ":"),
-    "distilled": (3, "p", "-"),
-    "train, greedy": (1, "s", "--"),
-    "train, sampled": (4, "^", ":"),
-    "test, greedy": (0, "o", "-"),
-}
-"""Method -> its colour (place in the colour-blind palette, or a grey), marker and line, in all figures alike."""
-
-
-def look(name: str, place: int = 0) -> dict[str, Any]:
-    """The style of a series: that of its method, or the `place`-th of the palette where it is none."""
-    import seaborn as sns
-
-    palette = sns.color_palette("colorblind")
-    colour, marker, line = LOOKS.get(name, (place, "osD^vPpX"[place % 8], "-"))
-    colour = colour if isinstance(colour, str) else palette[colour]
-    return {"color": colour, "marker": marker, "linestyle": line, "label": name}
-
-
-def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axes:
-    """A line for each value of column `by` over column `x`, in % with 95 % intervals.
-
-    Rows: as `experiments.row` makes them, with the columns `x` and `by`. Series are shifted a little, so that their
-    intervals can be told apart. `mark` tells further series of the same names apart: it is added to their labels, and
-    they are drawn hollow.
-    """
-    names = list(rows[by].unique())
-    step = 0.02 * float(np.ptp(rows[x].to_numpy(float)) or 1)
-    for place, name in enumerate(names):
-        mine = rows[rows[by] == name].sort_values(x)
-        y = 100 * mine["value"].to_numpy()
-        spread = abs(100 * mine[["low", "high"]].to_numpy().T - y)
-        shifted = mine[x].to_numpy(float) + step * (place - (len(names) - 1) / 2)
-        style = look(name, place)
-        if mark:
-            style |= {"label": f"{name}, {mark}", "markerfacecolor": "white"}
-        ax.errorbar(shifted, y, spread, capsize=3, **style)
-    n, seeds = int(rows["n"].min()), int(rows["seeds"].max())
-    ax.set(xlabel=x, ylabel="test problems solved (%)")
-    ax.set_title(f"ours: n = {n} problems, {seeds} seed{'s' * (seeds > 1)}")
-    ax.legend()
-    return ax
-
-
-def scaling(rows: pd.DataFrame, small: str, ax: Axes) -> Axes:
-    """A domain of notebook 02: all methods of the smallest model; ReST^EM and human SFT of larger ones, hollow."""
-    curves(rows[rows["model"] == small], "iteration", "method", ax)
-    for model in rows["model"].unique():
-        if model != small:
-            larger = rows[(rows["model"] == model) & rows["method"].isin(["ReST^EM", "human SFT"])]
-            curves(larger, "iteration", "method", ax, mark=Path(model).name)
-    ax.set_title(f"ours: {rows['domain'].iloc[0]}, n = {rows['n'].min()} problems")
-    return ax
-
-
-def paper_curves(values: Mapping[str, Sequence[float]], x: Sequence[float], ax: Axes) -> Axes:
-    """The paper's numbers, hollow and in grey, in axes of their own: other models on other benchmarks."""
-    for (name, y), marker, line in zip(
-        values.items(), "oDvs^p", ("-", "--", ":", "-.", "-", "--"), strict=False
-    ):
-        style: dict[str, Any] = {
-            "color": "0.35",
-            "markerfacecolor": "white",
-            "marker": marker,
-            "linestyle": line,
-        }
-        ax.plot(x[: len(y)], y, label=name, **style)
-    ax.set_title("the paper")
-    ax.legend()
-    return ax
-
-
-def forest(verdicts: Sequence[Verdict], ax: Axes) -> Axes:
-    """Verdicts, one below the other: estimate, interval and margin in points, n and seeds at the right."""
-    import seaborn as sns
-
-    palette = sns.color_palette("colorblind")
-    shown = {"holds": (palette[0], "o"), "does not hold": (palette[3], "X")}
-    for place, one in enumerate(verdicts):
-        colour, marker = shown.get(one.verdict, ("0.5", "D"))
-        ends = [[100 * (one.estimate - one.low)], [100 * (one.high - one.estimate)]]
-        ax.errorbar(100 * one.estimate, place, xerr=ends, color=colour, marker=marker, capsize=3)
-        ax.plot([100 * one.margin] * 2, [place - 0.3, place + 0.3], color="0.6", linestyle="--")
-        told = f"{one.verdict}, n = {one.n}, {one.seeds} seed{'s' * (one.seeds > 1)}"
-        ax.text(1.02, place, told, transform=ax.get_yaxis_transform(), va="center", size=8)
-    ax.axvline(0, color="0.85", zorder=0)
-    ax.set_yticks(range(len(verdicts)), [f"{one.claim} {one.part}" for one in verdicts])
-    ax.set_ylim(len(verdicts) - 0.5, -0.5)
-    ax.set_xlabel("difference in points; dashed: the claim's margin")
-    return ax
 
 
 def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:

@@ -69,14 +69,16 @@ def keep_correct(
 def select(rewarded: Sequence[tuple[Sample, int]], config: Common, seed: int) -> list[Sample]:
     """The kept samples of one problem, in sampling order.
 
-    The controls ignore the reward: "random" takes as many as would have been kept, "all" as many as the cap allows.
+    The control `keep="random"` takes as many as would have been kept, from all samples, ignoring the reward.
     Paper: which solutions fill the cap is not said; here they are drawn at random.
     """
     right = _distinct([sample for sample, reward in rewarded if reward == 1], config.dedup)
-    every = _distinct([sample for sample, _ in rewarded], config.dedup)
-    pool = right if config.keep == "correct" else every
-    wanted = len(every if config.keep == "all" else right)
-    size = min(wanted, config.cap) if config.cap else wanted
+    size = min(len(right), config.cap) if config.cap else len(right)
+    pool = (
+        right
+        if config.keep == "correct"
+        else _distinct([sample for sample, _ in rewarded], config.dedup)
+    )
     chosen = (
         np.random.default_rng(seed).choice(len(pool), size=size, replace=False)
         if size
