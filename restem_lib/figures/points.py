@@ -77,8 +77,14 @@ def exam(
         x, y = 100 * rate.mean(), 100 * points[name].mean()
         ax.plot(x, y, **{**look(method), "linestyle": "", "label": None})
         side = -1 if method == "base" else 1  # bases lie below what was trained from them
-        at = {"xytext": (6 * side, -9), "ha": "left" if side > 0 else "right"}
-        ax.annotate(name, (x, y), textcoords="offset points", size=7, **at)
+        ax.annotate(
+            name,
+            (x, y),
+            textcoords="offset points",
+            xytext=(6 * side, -9),
+            ha="left" if side > 0 else "right",
+            size=7,
+        )
     ax.set(xlabel="transfer task solved (%)", ylabel="exam (%)")
     n = next(iter(points.values())).shape[1]
     ax.set_title(f"ours: the exam, n = {n}")
