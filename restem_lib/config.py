@@ -31,7 +31,7 @@ class Common:
 
     val_problems: int = 200
     """Training problems held out for the M-step's stopping rule; 0: a tenth of them, at least 100."""
-    test_problems: int = 640
+    test_problems: int = 512
     """Test problems evaluated (the first of the task); 0: all."""
     temperature: float = 0.7
     """E-step temperature (paper: 0.7)."""
@@ -56,7 +56,7 @@ class Common:
     max_epochs: float = 1.0
     warmup: float = 0.1
     """Share of the steps with rising learning rate; after it, linear decay to zero at max_epochs."""
-    eval_every: float = 0.5
+    eval_every: float = 1.0
     """Epochs between candidates for the M-step's stopping rule."""
     patience: int = 4
     """Candidates without improvement of the validation reward before the M-step stops."""
@@ -71,11 +71,11 @@ class Common:
     always by torch."""
     dtype: str = "auto"
     """"float32", "bfloat16", or "auto": bfloat16 where the hardware is quick at it."""
-    rows: int = 512
+    rows: int = 1024
     """Samples the engine works on at a time."""
     memory_share: float = 0.9
     """Share of a GPU's memory that vLLM may take."""
-    problem_block: int = 256
+    problem_block: int = 512
     """Problems a shard: with sample_block the unit of work, of resume and of seeds."""
     sample_block: int = 6
     unsafe_programs: bool = False
@@ -135,26 +135,28 @@ class Config(Common):
     worlds: tuple[str, ...] = ("toy-s-seed1", "toy-s-no-slips")
     """More base models for a look at how much hangs on the base, trained with `seeds_others`; may be empty."""
     math_task: str = "toy-math"
-    math_problems: int = 448
+    math_problems: int = 392
     """Training problems of the maths task; 0: all but the validation slice."""
     math_samples: int = 6
     """Samples per problem and iteration (paper: 32)."""
     math_iterations: int = 3
     math_transfer: str = "toy-gsm"
     """Where the gain in maths may carry over to (paper: GSM8K); never trained on."""
-    small_problems: int = 128
+    small_problems: int = 112
     """Training problems of the small set of maths problems, for overfitting and for how many problems it takes."""
     code_task: str = "toy-code"
-    code_problems: int = 128
+    code_problems: int = 112
     """Training problems of the task of programs; 0: all but the validation slice."""
     code_samples: int = 6
     """Samples per problem and iteration (paper: 64)."""
     code_iterations: int = 2
+    code_seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds of `model` on programs; fewer will do, for an M-step is three times as long there."""
     code_transfer: str = "toy-humaneval"
     unrelated: str = "toy-bbh"
     """Tasks unlike those trained on, reasoned; NAME-direct has the same, answered directly."""
     exam: str = "toy-exam"
-    pass_k_problems: int = 160
+    pass_k_problems: int = 128
     """Test problems for what is sampled: pass@k, majority vote, difficulty; 0: as many as test_problems."""
     pass_k_samples: int = 32
     """Samples of each of them (paper: 64)."""
@@ -163,7 +165,7 @@ class Config(Common):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("seeds", "models", "seeds_others"):
+        for name in ("seeds", "code_seeds", "models", "seeds_others"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one")
         for name in ("samples", "iterations"):
@@ -181,9 +183,11 @@ class Config(Common):
         """`models`, or `model` alone where it is not among them."""
         return self.models if self.model in self.models else (self.model,)
 
-    def seeds_of(self, model: str | None = None) -> tuple[int, ...]:
-        """The training seeds of a model (`model` unless told)."""
-        return self.seeds if model in (None, self.model) else self.seeds_others
+    def seeds_of(self, model: str | None = None, domain: str = "math") -> tuple[int, ...]:
+        """The training seeds of a model (`model` unless told) in "math" or "code"."""
+        if model not in (None, self.model):
+            return self.seeds_others
+        return self.code_seeds if domain == "code" else self.seeds
 
     def loop(self, model: str | None = None, seed: int | None = None, domain: str = "math") -> Loop:
         """The run of this preset in "math" or "code" for one model and seed (`model` and the first unless told)."""

@@ -68,7 +68,7 @@ def train(
         raise ValueError(
             f"no method {method!r}; there are {', '.join(METHODS)}, or give what it changes"
         )
-    for at, seed in enumerate(seeds or config.seeds_of(model)):
+    for at, seed in enumerate(seeds or config.seeds_of(model, domain)):
         loop = replace(_loop(config, model, seed, domain), **{**METHODS.get(method, {}), **changes})
         teacher = teachers[at % len(teachers)] if teachers else None
         turns = tuple(em.rest_em(loop, load_task(loop.task, loop.data_dir), teacher))
@@ -91,7 +91,7 @@ def human(
     questions the solutions are restricted.
     """
     tuned = []
-    for at, seed in enumerate(seeds or config.seeds_of(model)):
+    for at, seed in enumerate(seeds or config.seeds_of(model, domain)):
         loop = _loop(config, model, seed, domain)
         loop = replace(loop, task=task or loop.task)
         only = covered(on[at].turns[0]) if on else None

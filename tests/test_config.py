@@ -124,5 +124,7 @@ def test_seeds_are_for_the_one_model() -> None:
     config = Config(model="b", models=("a", "b", "c"), seeds=(1, 2), seeds_others=(3,))
     asked = (None, "b", "a", "c", "w")
     assert [config.seeds_of(model) for model in asked] == [(1, 2)] * 2 + [(3,)] * 3
+    config = replace(config, code_seeds=(4,))
+    assert [config.seeds_of(model, "code") for model in asked] == [(4,)] * 2 + [(3,)] * 3
     alone = replace(config, model="elsewhere")
     assert alone.ladder == ("elsewhere",) and alone.seeds_of() == (1, 2)

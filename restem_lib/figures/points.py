@@ -68,26 +68,33 @@ def buckets(rows: pd.DataFrame, ax: Axes) -> Axes:
 def exam(
     rates: Mapping[str, Values], points: Mapping[str, Values], line: Line | None, ax: Axes
 ) -> Axes:
-    """Exam points over accuracy on the transfer task, a point a model, and the line through the others, if any."""
+    """Exam points over accuracy on the transfer task, a point a model, and the line through the others, if any.
+
+    Named are the models after human SFT; a dotted line leads to each from its base.
+    """
     ends = np.array([0.0, max(rate.mean() for rate in rates.values()) * 1.1])
     if line:
         ax.plot(100 * ends, 100 * (line.start + line.slope * ends), color="0.7", zorder=0)
-    for name, rate in rates.items():
+    at = {name: (100 * rate.mean(), 100 * points[name].mean()) for name, rate in rates.items()}
+    for name, (x, y) in at.items():
         method = "ReST^EM" if name == "ReST^EM" else "human SFT" if "human" in name else "base"
-        x, y = 100 * rate.mean(), 100 * points[name].mean()
-        ax.plot(x, y, **{**look(method), "linestyle": "", "label": None})
-        side = -1 if method == "base" else 1  # bases lie below what was trained from them
+        ax.plot(x, y, **{**look(method), "linestyle": ""})
+    tuned = {name: at[f"{name}, human SFT"] for name in at if f"{name}, human SFT" in at}
+    for name, (x, y) in tuned.items():
+        ax.plot(*zip(at[name], (x, y), strict=True), color="0.8", linestyle=":", zorder=0)
+        side = 1 if x == max(right for right, _ in tuned.values()) else -1
         ax.annotate(
             name,
             (x, y),
             textcoords="offset points",
-            xytext=(6 * side, -9),
+            xytext=(7 * side, 4),
             ha="left" if side > 0 else "right",
-            size=7,
+            size=8,
         )
     ax.set(xlabel="transfer task solved (%)", ylabel="exam (%)")
     n = next(iter(points.values())).shape[1]
     ax.set_title(f"ours: the exam, n = {n}")
+    legend(ax)
     return ax
 
 
