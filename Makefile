@@ -57,8 +57,8 @@ lint: setup  ## ruff and mypy (half a minute)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-publish: setup  ## copy the results, figures and notebooks of a finished, unmodified PRESET into the project (seconds)
-	$(BIN)/restem publish --preset $(PRESET)
+publish: setup  ## copy the results, figures and notebooks of a finished, unmodified PRESET (of some NOTEBOOKS, unless cpu) into the project
+	$(BIN)/restem publish $(NOTEBOOKS) --preset $(PRESET)
 
 lab: setup  ## open JupyterLab on the tour
 	$(BIN)/jupyter lab notebooks/00_tour.ipynb

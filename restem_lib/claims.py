@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from restem_lib.config import ConfigError
-from restem_lib.estimates import Estimate, estimate, lowest, lowest_of
+from restem_lib.estimates import ENOUGH_SEEDS, Estimate, estimate, lowest, lowest_of
 from restem_lib.paper import CLAIMS, Claim, read_claims
 from restem_lib.store import seed_for
 
 HOLDS, FAILS, SMALL = "holds", "does not hold", "too small to tell"
-ENOUGH_SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,12 @@ class Ledger:
         values: ArrayLike,
         minus: Sequence[ArrayLike] = (),
         error: tuple[float, float] = (0.0, 1.0),
+        against: Sequence[ArrayLike] = (),
     ) -> None:
         """A part of a claim with what `estimate` takes. Raises KeyError for a claim that there is not."""
-        found = partial(estimate, values, self.claims[claim], minus=minus, error=error)
+        found = partial(
+            estimate, values, self.claims[claim], minus=minus, error=error, against=against
+        )
         self.entries.append((self.claims[claim], part, found))
 
     def enter_lowest(self, claim: str, part: str, curve: ArrayLike) -> None:
@@ -127,7 +129,8 @@ class Ledger:
         verdicts = []
         for claim, part, found in self.entries:
             made = found(rng=_rng(claim, part), level=1 - 0.05 / entries)
-            made = made._replace(p=min(1.0, made.p * entries))
+            if not math.isnan(made.p):
+                made = made._replace(p=min(1.0, made.p * entries))
             verdicts.append(judge(claim, part, made, self.notebook))
         return verdicts
 

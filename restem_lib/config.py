@@ -166,8 +166,11 @@ class Config(Common):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("seeds", "code_seeds", "models", "seeds_others"):
-            if not getattr(self, name):
+            values = getattr(self, name)
+            if not values:
                 raise ConfigError(f"{name} is empty; give at least one")
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{name} has one twice: {', '.join(map(str, values))}")
         for name in ("samples", "iterations"):
             _at_least(self, f"math_{name}", 1)
             _at_least(self, f"code_{name}", 1)
@@ -198,7 +201,7 @@ class Config(Common):
         }
         return Loop(
             model=self.model if model is None else model,
-            seed=self.seeds[0] if seed is None else seed,
+            seed=self.seeds_of(model, domain)[0] if seed is None else seed,
             **mine,
             **common,
         )

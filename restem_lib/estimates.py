@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from restem_lib.paper import Claim
 
 RESAMPLES, BAND_RESAMPLES = 10_000, 2_000
+ENOUGH_SEEDS = 5
+"""With fewer, how much training runs differ is hardly known."""
 TAIL = 100
 """Draws beyond an interval's two ends, at least: an end is not left to a handful of them."""
 
@@ -38,29 +40,44 @@ def spread(
     rng: np.random.Generator,
     level: float = 0.95,
     minus: Sequence[ArrayLike] = (),
+    against: Sequence[ArrayLike] = (),
 ) -> NDArray[np.float64]:
     """Draws of the mean of values, [S, P], as other seeds and other problems would give it.
 
-    `minus` are tables of other problems whose means are taken off (train against test, say). Problems are resampled,
-    each table's apart, with a correction for few of them and for few that differ (`_problem_part`). Seeds are too few
+    `minus` are tables of other problems whose means are taken off (train against test, say); `against` are tables of
+    the same problems and other runs. Problems are resampled,
+    each set's apart, with a correction for few of them and for few that differ (`_problem_part`). Seeds are too few
     to be resampled, an interval by a handful would be too narrow: their part is drawn from Student's t with S - 1
-    degrees of freedom on their own spread, less what problems explain of it. Tables of as many seeds are of the same
+    degrees of freedom on their own spread, less what problems explain of it where there are ENOUGH_SEEDS to tell. Of
+    `values` and `minus`, tables of as many seeds are of the same
     runs, so it is the spread of the difference, seed by seed. With one seed there is no such part. Higher levels get
     more draws. Raises ValueError for anything but a finite [S, P].
     """
     signed = [_checked(values), *(-_checked(one) for one in minus)]
+    rivals = [-_checked(one) for one in against]
     draws = max(RESAMPLES, math.ceil(TAIL / (1 - level)))
     drawn = np.zeros(draws)
-    for table in signed:
-        drawn += table.mean() + _problem_part(table.mean(axis=0), rng, draws)
+    sets = [table.mean(axis=0) for table in signed]
+    sets[0] = sets[0] + sum(table.mean(axis=0) for table in rivals)
+    for a_problem in sets:
+        drawn += a_problem.mean() + _problem_part(a_problem, rng, draws)
     same = len({len(table) for table in signed}) == 1
-    for group in [signed] if same else [[table] for table in signed]:
+    groups = [signed] if same else [[table] for table in signed]
+    for group in [*groups, *([table] for table in rivals)]:
         seeds = len(group[0])
         if seeds > 1:
             each = np.sum([table.mean(axis=1) for table in group], axis=0)
-            between = max(0.0, float(each.var(ddof=1)) - sum(map(_within, group))) / seeds
-            drawn += np.sqrt(between) * rng.standard_t(seeds - 1, size=draws)
+            between = _between(float(each.var(ddof=1)), sum(map(_within, group)), seeds)
+            drawn += math.sqrt(between) * rng.standard_t(seeds - 1, size=draws)
     return drawn
+
+
+def _between(variance: float, within: float, seeds: int) -> float:
+    """The part of seeds in the variance of a mean over them, of which chance on single problems explains `within`.
+
+    Few seeds often seem to differ by no more than that, which is luck too: nothing is taken off then.
+    """
+    return max(0.0, variance - (within if seeds >= ENOUGH_SEEDS else 0.0)) / seeds
 
 
 def _checked(values: ArrayLike) -> NDArray[np.float64]:
@@ -105,17 +122,19 @@ def estimate(
     *,
     minus: Sequence[ArrayLike] = (),
     error: tuple[float, float] = (0.0, 1.0),
+    against: Sequence[ArrayLike] = (),
 ) -> Estimate:
     """The mean of values, [S, P], its interval over seeds and problems, and the p-value against the claim's margin.
 
-    `minus` as `spread` takes them. `error` is that of a number which was taken off the values: its standard error and
-    degrees of freedom.
+    `minus` and `against` as `spread` takes them. `error` is that of a number which was taken off the values: its
+    standard error and degrees of freedom.
     """
-    tables = [_checked(one) for one in (values, *minus)]
-    drawn = spread(values, rng, level, minus)
+    tables = [_checked(one) for one in (values, *minus, *against)]
+    drawn = spread(values, rng, level, minus, against)
     drawn += error[0] * rng.standard_t(error[1], size=len(drawn))
     value = float(tables[0].mean() - sum(float(table.mean()) for table in tables[1:]))
-    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+    most = float(len(tables))  # each has values from -1 to 1
+    low, high = np.clip(np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2)), -most, most)
     if claim.direction == "same":
         p = max(_beyond(drawn, -claim.margin), _beyond(-drawn, -claim.margin))
     else:
@@ -181,7 +200,9 @@ def band(values: ArrayLike, rng: np.random.Generator, level: float = 0.95) -> ND
     if seeds > 1:
         means = table.mean(axis=2)
         within = np.array([_within(table[:, k]) for k in range(points)])
-        between = np.maximum(0.0, means.var(axis=0, ddof=1) - within) / seeds
+        variances = means.var(axis=0, ddof=1)
+        pairs = zip(variances, within, strict=True)
+        between = np.array([_between(float(one), float(own), seeds) for one, own in pairs])
         wide = t.ppf(1 - (1 - level) / 2 / points, seeds - 1)
         reach = np.sqrt(reach**2 + wide**2 * between)
     return np.stack([centre - reach, centre + reach], axis=1)
@@ -194,8 +215,6 @@ class Power(NamedTuple):
     """Chance of an interval beyond the margin, if the effect is as large as said."""
     problems: float
     """Test problems that would be enough for 80 % with these seeds; inf where none would."""
-    seeds: float
-    """Seeds that would be enough for 80 % with these problems; inf where none would."""
 
 
 def power(
@@ -209,29 +228,28 @@ def power(
     """The planned power of a paired comparison of two models.
 
     effect: the true difference less the margin. discordant: share of the problems that only one of the two solves. Both
-    in 0..1. seed_sd: standard deviation of the difference from seed to seed. Normal approximation.
+    in 0..1. seed_sd: standard deviation of the difference from seed to seed; they count by Student's t, as in `spread`.
     """
-    if effect <= 0:
-        return Power(0.0, math.inf, math.inf)
+    from scipy.stats import t
+
     z = NormalDist().inv_cdf((1 + level) / 2)
-    wanted = (effect / (z + NormalDist().inv_cdf(0.8))) ** 2
-    one = max(discordant - effect**2, 0.0)
-    between = seed_sd**2
+    wide = float(t.ppf((1 + level) / 2, seeds - 1)) if seeds > 1 else 0.0
+    one, between = max(discordant - effect**2, 0.0), seed_sd**2 / seeds
 
-    def error(n: float, s: float) -> float:
-        return math.sqrt(one / n + between / s)
+    def chance(n: float) -> float:
+        error = math.sqrt(one / n + between)
+        reach = math.sqrt(z**2 * one / n + wide**2 * between)
+        return 1 - NormalDist().cdf((reach - effect) / error) if error else 1.0
 
-    now = error(problems, seeds)
-    chance = 1.0 if not now else 1 - NormalDist().cdf(z - effect / now)
-    left = wanted - between / seeds
-    more_problems = one / left if left > 0 else math.inf
-    left = wanted - one / problems
-    more_seeds = between / left if left > 0 else math.inf
-    return Power(
-        chance,
-        math.ceil(more_problems) if math.isfinite(more_problems) else math.inf,
-        max(1, math.ceil(more_seeds)) if math.isfinite(more_seeds) else math.inf,
-    )
+    if effect <= 0:
+        return Power(0.0, math.inf)
+    few, many = 0, 1
+    while chance(many) < 0.8 and many < 10**9:
+        few, many = many, 2 * many
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if chance(middle) >= 0.8 else (middle, many)
+    return Power(chance(problems), many if chance(many) >= 0.8 else math.inf)
 
 
 def _within(table: NDArray[np.float64]) -> float:

@@ -99,6 +99,16 @@ def human(
     return tuned
 
 
+def untaught(config: Config) -> dict[str, list[Path]]:
+    """The base models of the ladder and what human SFT in maths makes of them, by name: all without ReST^EM."""
+    found = {}
+    for path in config.ladder:
+        name = Path(path).name
+        found[name] = [resolve(path, config.runs_dir)]
+        found[f"{name}, human SFT"] = human(config, model=path)
+    return found
+
+
 def _loop(config: Config, model: str | None, seed: int, domain: str) -> Loop:
     """The preset's run, with as many validation problems for a part of the training problems as for all."""
     loop = config.loop(model, seed, domain)

@@ -191,10 +191,18 @@ def line(x: Mapping[str, Values], y: Mapping[str, Values], name: str) -> Line | 
     return Line(float(slope), float(start), expected, (float(error), float(free)))
 
 
-def texts(model: Path, task: Task, config: Common) -> list[str]:
-    """The greedy solutions of the test problems, as they are."""
+def raw(model: Path, task: Task, config: Common) -> str:
+    """A right and a wrong greedy solution of test problems with their questions and gold answers, as they are."""
     found = evaluation.greedy(model, task, task.test, config)
-    return [row[0] for row in found.texts(task.test)]
+    right, told = found.correct[:, 0].tolist(), []
+    for wanted in (True, False):
+        if wanted in right:
+            at = right.index(wanted)
+            asked, text = task.test[at], found.texts(task.test)[at][0]
+            told.append(
+                f"REWARD {int(wanted)}: {task.prompt(asked)}{text}\n(gold: {asked.answer[:60]})"
+            )
+    return "\n\n".join(told)
 
 
 def by_kind(problems: Sequence[Problem], values: Values) -> dict[str, Values]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ class Table:
 
     def add(self, values: Values, **names: Any) -> None:
         """One measurement. Raises ValueError for names that are there already."""
-        key = frozenset(names.items())
+        names, key = _short(names), _key(names)
         if key in self._values:
             raise ValueError(f"{names} is there already")
         self._values[key] = values
@@ -35,25 +36,35 @@ class Table:
 
     def of(self, **names: Any) -> Values:
         """What was added under exactly these names."""
-        return self._values[frozenset(names.items())]
+        return self._values[_key(names)]
 
     def iterations(self, **names: Any) -> list[Values]:
         """What was added under these names and iteration 0, 1, 2 ..., as far as they go."""
         found: list[Values] = []
-        while frozenset({**names, "iteration": len(found)}.items()) in self._values:
+        while _key({**names, "iteration": len(found)}) in self._values:
             found.append(self.of(**names, iteration=len(found)))
         return found
 
-    def rows(self) -> pd.DataFrame:
-        """A row for each: names, value, low, high, n, seeds."""
+    def rows(self, **names: Any) -> pd.DataFrame:
+        """A row for each that has these names: names, value, low, high, n, seeds."""
         import pandas as pd
 
-        return pd.DataFrame(self._rows)
+        wanted = _short(names).items()
+        return pd.DataFrame([one for one in self._rows if wanted <= one.items()])
 
     def save(self, path: Path) -> None:
         """Write the rows as CSV."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.rows().to_csv(path, index=False, float_format="%.6f")
+
+
+def _short(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Names as tables hold them: of a model's folder or a task's file the last part."""
+    return {key: Path(name).name if isinstance(name, str) else name for key, name in names.items()}
+
+
+def _key(names: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    return frozenset(_short(names).items())
 
 
 def row(values: Values, **names: Any) -> dict[str, Any]:

@@ -43,6 +43,7 @@ ORDER = [
     "tables",
     "experiments",
     "measures",
+    "prospects",
     "mechanisms",
     "base_table",
     "cards",

@@ -52,7 +52,7 @@ def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
     apart = last + 0.5
     for name in rows["model"].unique():
         mine = rows[rows["model"] == name].copy()
-        chosen = name == model
+        chosen = name == Path(model).name
         if not chosen:
             mine = mine[mine["method"].isin(["ReST^EM", "human SFT"])]
         aside = mine["method"] != "ReST^EM"
@@ -63,7 +63,7 @@ def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
         curves(mine, "iteration", "method", ax, mark="" if chosen else "other models")
         ends = mine[~aside].sort_values("iteration").iloc[-1]
         ax.annotate(
-            Path(name).name,
+            name,
             (float(ends["iteration"]), 100 * float(ends["value"])),
             textcoords="offset points",
             xytext=(6, 0),
@@ -141,6 +141,8 @@ def _ticks(ax: Axes, x: Iterable[float]) -> None:
     places = sorted({round(float(place), 3) for place in x})
     if ax.get_xscale() == "log":
         places = [place for place in places if places[-1] >= 2 * place] + places[-1:]
+        # Labels of near ones would run together.
+        places = [p for i, p in enumerate(places) if not i or p >= 1.3 * places[i - 1]]
         if len(places) > 6:
             places = [2.0**i for i in range(int(np.log2(places[-1])) + 1)]
         ax.xaxis.set_minor_locator(NullLocator())

@@ -32,6 +32,11 @@ LOOKS = {
     "train, greedy": (5, "H", "--"),
     "train, sampled": (9, "d", ":"),
     "test, greedy": ("0", "o", "-"),
+    "student, iteration 1": (0, "o", "-"),
+    "student, last iteration": (0, "d", "-"),
+    "teacher": (3, "p", "-"),
+    "fewer problems": (0, "o", "-"),
+    "fewer samples of each": (0, "D", "--"),
 }
 """Method -> its colour (place in the colour-blind palette, or a grey), marker and line, in all figures alike."""
 
@@ -94,12 +99,12 @@ def _range(numbers: pd.Series) -> str:
 
 
 def told(rows: pd.DataFrame, *columns: str) -> str:
-    """Rows as a sentence for an alt text: the columns' values and the value in %, 40 rows at most."""
+    """Rows as a sentence for an alt text: the columns, their values and the value in %, 40 rows at most."""
     shown = [
         f"{', '.join(Path(str(row[name])).name for name in columns)}: {row['value']:.0%}"
         for row in rows.head(40).to_dict("records")
     ]
-    return "; ".join(shown) + "."
+    return f"({', '.join(columns)}) {'; '.join(shown)}."
 
 
 def show(fig: Figure, alt: str, path: Path) -> None:

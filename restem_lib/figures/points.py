@@ -93,7 +93,7 @@ def exam(
         )
     ax.set(xlabel="transfer task solved (%)", ylabel="exam (%)")
     n = next(iter(points.values())).shape[1]
-    ax.set_title(f"ours: the exam, n = {n}")
+    ax.set_title(f"ours: the exam, n = {n}{' forms' * (n == 20)}")
     legend(ax)
     return ax
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from restem_lib.figures.look import legend
 
@@ -63,7 +63,8 @@ def iterations(rows: pd.DataFrame, ax: Axes) -> Axes:
 def paper_iterations(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
     """The paper's own curve, in axes of its own: another model, another benchmark, not to be compared by height."""
     for (name, y), marker, line in zip(values.items(), "oDv", ("-", "--", ":"), strict=False):
-        ax.plot(range(len(y)), y, color="0.35", marker=marker, linestyle=line, label=name)
+        style: dict[str, Any] = {"color": "0.35", "marker": marker, "linestyle": line}
+        ax.plot(range(len(y)), y, label=name, markerfacecolor="white", **style)
     longest = max(map(len, values.values()))
     ax.set_xticks(range(longest), ["base", *(f"iteration\n{i}" for i in range(1, longest))])
     ax.set(

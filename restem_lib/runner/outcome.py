@@ -12,7 +12,7 @@ from restem_lib.claims import Verdict
 from restem_lib.paper import read_claims
 from restem_lib.runner.plan import FOLDERS, Job, NotebookError, Plan
 
-SHOWN = 4
+SHOWN = 6
 """Parts of a claim that the README shows; claims.csv has all."""
 
 
@@ -25,8 +25,13 @@ def gather(jobs: Iterable[Job]) -> list[Verdict]:
             for other in {one.notebook for one in mine} - {job.name}:
                 raise NotebookError(f"{job.verdicts} holds verdicts of {other}, not of {job.name}")
             found += mine
+    return in_order(found)
+
+
+def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Verdicts in the order of the claims."""
     order = list(read_claims())
-    return sorted(found, key=lambda one: order.index(one.claim))
+    return sorted(verdicts, key=lambda one: order.index(one.claim))
 
 
 def save_minutes(path: Path, minutes: Mapping[str, float]) -> None:

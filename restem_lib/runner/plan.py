@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Job:
     parameters: dict[str, Any]
     """The keys that it declares, and those whose value is not the default."""
     hash: str
-    """Stands for the notebook's cells, its parameters, the library's code, paper/ and the toy models."""
+    """Stands for the notebook's cells, its parameters, the files among them, the library's code, paper/ and models/."""
     copy: Path
     """Where the executed notebook goes."""
     verdicts: Path
@@ -91,7 +91,10 @@ def make_plan(names: Sequence[str], preset: str, overrides: Sequence[str], noteb
         # A notebook takes the default of a key that it does not declare: it gets what differs.
         given = unusual.union(defaults[name])
         parameters = {key: _plain(config, key) for key in KEYS if key in given}
-        made_of = digest({"cells": _cells(source), "parameters": parameters, "code": code})
+        files = _files(parameters)
+        made_of = digest(
+            {"cells": _cells(source), "parameters": parameters, "code": code, "files": files}
+        )
         copy = out_dir / "notebooks" / f"{name}.ipynb"
         verdicts = out_dir / "results" / "claims" / f"{name}.csv"
         jobs.append(Job(name, source, defaults[name], parameters, made_of, copy, verdicts))
@@ -192,6 +195,17 @@ def _cells(path: Path) -> list[dict[str, Any]]:
 def joined(value: str | list[str]) -> str:
     """Text in a notebook file, which may be split into lines."""
     return value if isinstance(value, str) else "".join(value)
+
+
+def _files(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Checksums of the files that parameters name: a model's, or a task's with its test problems."""
+    found: dict[str, str] = {}
+    for value in parameters.values():
+        for name in value if isinstance(value, list) else [value]:
+            if isinstance(name, str) and (path := PROJECT / name).is_file():
+                both = (path, path.with_suffix(f".test{path.suffix}"))
+                found |= {one.name: file_sha256(one) for one in both if one.is_file()}
+    return found
 
 
 def _code() -> dict[str, Any]:

@@ -8,9 +8,17 @@ from pathlib import Path
 
 from restem_lib import claims
 from restem_lib.config import PROJECT
-from restem_lib.runner.outcome import as_markdown, gather, save_minutes
+from restem_lib.runner.outcome import as_markdown, gather, in_order, read_minutes, save_minutes
 from restem_lib.runner.plan import NOTEBOOKS, Job, NotebookError, make_plan
-from restem_lib.runner.status import alone, longest_run, read_status, unfit, write_text
+from restem_lib.runner.status import (
+    KINDS,
+    alone,
+    longest_run,
+    outputs,
+    read_status,
+    unfit,
+    write_text,
+)
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -27,8 +35,8 @@ def publish(
     The verdicts of all notebooks become one claims.csv, their minutes notebooks.csv. The cpu preset
     also refreshes the committed notebooks and the table in the README. Raises NotebookError, before
     anything is written, when a notebook of the project has not run at this preset, has failed, or
-    has changed since. `names` are the notebooks of a preset that is for some only; the cpu preset
-    is published whole.
+    has changed since. `names` are the notebooks of a preset that is for some only, what is published
+    of others stays; the cpu preset is published whole.
     """
     plan = make_plan(names, preset, (), notebooks)
     name = plan.preset.stem
@@ -40,21 +48,35 @@ def publish(
         if refused:
             raise NotebookError(
                 "\n".join([f"the {name} run cannot be published:", *refused])
-                + f"\n`restem run --preset {preset}`, without -p, makes it whole"
+                + f"\n`restem run {' '.join([*names, '--preset', preset])}`, without -p, makes it whole"
             )
         verdicts = gather(plan.jobs)
         minutes = {job.name: round(longest_run(job, status) / 60, 1) for job in plan.jobs}
         readme = project / "README.md"
         table = _with_table(readme, as_markdown(verdicts, minutes)) if name == "cpu" else ""
         pages = {job.source: _clean(job) for job in plan.jobs} if name == "cpu" else {}
-        for kind in ("results", "figures"):
-            if (plan.out_dir / kind).is_dir():
-                (project / kind).mkdir(exist_ok=True)
-                shutil.rmtree(project / kind / name, ignore_errors=True)
-                own = shutil.ignore_patterns("claims")  # a file a notebook: claims.csv has them all
-                shutil.copytree(plan.out_dir / kind, project / kind / name, ignore=own)
-        claims.save(project / "results" / name / "claims.csv", verdicts)
-        save_minutes(project / "results" / name / "notebooks.csv", minutes)
+        judged, taken = (
+            project / "results" / name / file for file in ("claims.csv", "notebooks.csv")
+        )
+        if names and judged.is_file():
+            verdicts = in_order(
+                [*verdicts, *(one for one in claims.read(judged) if one.notebook not in minutes)]
+            )
+            minutes = dict(sorted({**read_minutes(taken), **minutes}.items()))
+        numbers = [f"{job.name.partition('_')[0]}*" if names else "*" for job in plan.jobs]
+        for old in {
+            path for n in numbers for kind in KINDS for path in (project / kind / name).glob(n)
+        }:
+            old.unlink()
+        for job in plan.jobs:
+            for file in outputs(job):
+                kind, *rest = Path(file).parts
+                if rest[0] != "claims":  # claims.csv has them all
+                    target = project.joinpath(kind, name, *rest)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(plan.out_dir / file, target)
+        claims.save(judged, verdicts)
+        save_minutes(taken, minutes)
         for source, page in pages.items():
             write_text(source, page)
         if table:

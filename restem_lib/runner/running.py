@@ -24,6 +24,7 @@ from restem_lib.runner.status import (
     done,
     enter,
     longest_run,
+    outputs,
     read_status,
     summary,
     unfit,
@@ -97,6 +98,7 @@ def _run_all(
         entry |= {"state": state, "seconds": seconds, "error": error}
         if state == "done":
             entry |= {"last_done": seconds, "longest": max(seconds, longest)}
+            entry["files"] = outputs(job)
         enter(plan.out_dir, status, job, entry)
         print(f"[{number}/{len(todo)}] {job.name} {state} after {duration(seconds)}", flush=True)
         if state == "failed":
@@ -121,7 +123,8 @@ def _execute(job: Job, cell_timeout: float) -> str:
         logging.CRITICAL
     )  # it would say everything a second time
     job.copy.unlink(missing_ok=True)
-    job.verdicts.unlink(missing_ok=True)
+    for name in outputs(job):
+        (job.copy.parent.parent / name).unlink()
     try:
         with _environment(TQDM_DISABLE="1", PYTHONHASHSEED="0"):
             papermill.execute_notebook(

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from restem_lib.runner.plan import Job, NotebookError, joined
-from restem_lib.store import replace_whole
+from restem_lib.store import file_sha256, replace_whole
+
+KINDS = ("results", "figures")
+"""Folders that notebooks write to."""
 
 Status = dict[str, dict[str, Any]]
 """Notebook -> entry."""
@@ -100,7 +103,19 @@ def unfit(job: Job, status: Status) -> str:
         return f"was {entry['state']}"
     if entry["hash"] != job.hash:
         return "has run, but the notebook, its parameters, the library or a model changed since"
-    return "" if job.copy.is_file() else "has run, but its executed copy is gone"
+    if not job.copy.is_file():
+        return "has run, but its executed copy is gone"
+    if entry.get("files") != outputs(job):
+        return "has run, but its results or figures were changed since, perhaps by a run without `restem run`"
+    return ""
+
+
+def outputs(job: Job) -> dict[str, str]:
+    """The results and figures of a notebook, files that begin with its number, and their checksums."""
+    out_dir = job.copy.parent.parent
+    number = job.name.partition("_")[0]
+    found = [path for kind in KINDS for path in sorted((out_dir / kind).rglob(f"{number}*"))]
+    return {str(path.relative_to(out_dir)): file_sha256(path) for path in found if path.is_file()}
 
 
 def summary(copy: Path) -> str:
