@@ -128,3 +128,9 @@ def test_seeds_are_for_the_one_model() -> None:
     assert [config.seeds_of(model, "code") for model in asked] == [(4,)] * 2 + [(3,)] * 3
     alone = replace(config, model="elsewhere")
     assert alone.ladder == ("elsewhere",) and alone.seeds_of() == (1, 2)
+
+
+@pytest.mark.parametrize("key", ["seeds", "code_seeds", "models"])
+def test_nothing_is_counted_twice(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} has one twice"):
+        Config(**{key: ("a", "a")})

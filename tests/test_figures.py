@@ -81,7 +81,7 @@ def test_bars_of_filling_reach_the_whole() -> None:
 
 def test_an_alt_text_tells_rows() -> None:
     given = rows(task=["a", "b"], method=["ReST^EM", "base"])
-    assert figures.told(given, "task", "method") == "a, ReST^EM: 20%; b, base: 40%."
+    assert figures.told(given, "task", "method") == "(task, method) a, ReST^EM: 20%; b, base: 40%."
 
 
 def test_a_figure_has_the_same_bytes_every_time(tmp_path: Path) -> None:

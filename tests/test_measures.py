@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from restem_lib import em, estimates, experiments, measures, mechanisms, tables
-from restem_lib.config import Config
+from restem_lib import em, estimates, experiments, measures, mechanisms, prospects, tables
+from restem_lib.config import Config, ConfigError
 from restem_lib.evaluation import Outcome
 from restem_lib.experiments import Run
 from restem_lib.models import load_model, load_tokenizer
@@ -289,3 +289,36 @@ def test_rows_of_several_seeds_claim_no_certainty() -> None:
     assert never["low"] == 0.0 < never["high"] < 0.01
     lucky = tables.row(np.array([[1.0] * 97 + [0.0] * 3, [1.0] * 90 + [0.0] * 10]))
     assert 0.0 <= lucky["low"] < lucky["high"] <= 1.0
+
+
+def test_a_table_names_files_by_their_last_part() -> None:
+    table = tables.Table()
+    values = np.ones((1, 4))
+    table.add(values, task="/some/where/sums.jsonl", model="m/toy-s", iteration=0)
+    table.add(values, task="toy-math", model="m/toy-s", iteration=0)
+    assert table.of(task="sums.jsonl", model="toy-s", iteration=0) is values
+    assert len(table.iterations(task="elsewhere/sums.jsonl", model="toy-s")) == 1
+    assert list(table.rows(task="/some/where/sums.jsonl")["task"]) == ["sums.jsonl"]
+    assert len(table.rows(model="m/toy-s")) == 2
+
+
+def test_a_notebook_that_cannot_end_does_not_begin(tmp_path: Path) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text('{"id": "a", "prompt": "1 + 1 = ", "answer": "2"}\n')
+    config = Config(math_task=str(path))
+    with pytest.raises(ConfigError, match="has no test problems"):
+        prospects.ready(config, str(path))
+    path.with_name("asked.test.jsonl").write_text(
+        '{"id": "b", "prompt": "2 + 1 = ", "answer": "3"}\n'
+    )
+    assert list(prospects.ready(config, str(path))) == [str(path)]
+    with pytest.raises(ConfigError, match="has no human solutions"):
+        prospects.ready(config, str(path), solutions=[str(path)])
+
+
+def test_the_planned_power_is_of_these_problems_and_seeds() -> None:
+    task = load_task("toy-gsm")
+    told = prospects.planned(Config(test_problems=100), task, verdicts=4)
+    assert "(n = 100, 5 seeds, 4 verdicts)" in told and "for 80 % it takes" in told
+    fewer = prospects.planned(Config(seeds=(0,)), task, verdicts=1, problems=50)
+    assert "(n = 50, 1 seed, 1 verdict)" in fewer

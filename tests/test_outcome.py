@@ -39,18 +39,18 @@ def test_verdicts_under_the_name_of_another_notebook_are_refused(tmp_path: Path)
         outcome.gather([job(tmp_path, "03_y")])
 
 
-def test_a_claim_is_a_row_of_the_readme_and_four_parts_of_it() -> None:
-    verdicts = [replace(ONE, part=f"p{i}") for i in range(4)]
-    verdicts += [replace(ONE, part="p4", verdict=FAILS, notebook="03_y")]
+def test_a_claim_is_a_row_of_the_readme_and_six_parts_of_it() -> None:
+    verdicts = [replace(ONE, part=f"p{i}") for i in range(6)]
+    verdicts += [replace(ONE, part="p6", verdict=FAILS, notebook="03_y")]
     verdicts += [replace(ONE, claim="C2", part="a|b", verdict=SMALL, paper="none")]
     lines = outcome.as_markdown(verdicts, {"00_z": 1.0, "02_x": 2.0, "03_y": 0.3}).splitlines()
     rows = [line for line in lines if line.startswith("| **")]
-    four = "<br>".join(f"p{i}: +5.0 points (+2.0 to +8.0; n = 1000, 5 seeds)" for i in range(4))
+    six = "<br>".join(f"p{i}: +5.0 points (+2.0 to +8.0; n = 1000, 5 seeds)" for i in range(6))
     links = [f"[{name}](notebooks/{name}.ipynb)" for name in ("00_z", "02_x", "03_y")]
     known = read_claims()
     assert rows == [
-        f"| **C1** {known['C1'].statement} | +6 (S\\*) | {four}<br>and 1 more "
-        "| holds<br>holds<br>holds<br>holds<br>0 hold, 1 does not, 0 too small to tell "
+        f"| **C1** {known['C1'].statement} | +6 (S\\*) | {six}<br>and 1 more "
+        "| holds<br>holds<br>holds<br>holds<br>holds<br>holds<br>0 hold, 1 does not, 0 too small to tell "
         f"| {links[1]}<br>{links[2]} | 2.0<br>0.3 |",
         f"| **C2** {known['C2'].statement} | none "
         "| a\\|b: +5.0 points (+2.0 to +8.0; n = 1000, 5 seeds) | too small to tell "
@@ -59,7 +59,7 @@ def test_a_claim_is_a_row_of_the_readme_and_four_parts_of_it() -> None:
     assert "model organism" in lines[0]
     below = lines[lines.index(rows[-1]) + 2 :]
     assert below == [
-        "4 hold, 1 does not, 1 too small to tell. Every part: [claims.csv](results/cpu/claims.csv).",
+        "6 hold, 1 does not, 1 too small to tell. Every part: [claims.csv](results/cpu/claims.csv).",
         f"Not judged: {', '.join(name for name in known if name not in ('C1', 'C2'))}.",
         f"Notebooks without a verdict: {links[0]} (1.0 min).",
     ]

@@ -633,6 +633,53 @@ def test_published_defaults_equal_the_preset(whole: World) -> None:
         publishing._clean(other)
 
 
+def test_a_run_by_hand_into_the_same_folder_is_noticed(published: World) -> None:
+    path = published.out / "results" / "new.csv"
+    kept = path.read_bytes()
+    try:
+        path.write_text("2\n")
+        with pytest.raises(NotebookError, match=r"results/new\.csv was changed since"):
+            published.publish()
+    finally:
+        path.write_bytes(kept)
+    published.publish()
+
+
+def test_some_notebooks_are_published_and_what_was_published_of_others_stays(
+    whole: World, tmp_path: Path
+) -> None:
+    preset = whole.root / "params" / "some.yaml"
+    text = Path(whole.preset).read_text().replace(str(whole.out), str(tmp_path / "out"))
+    preset.write_text(text)
+    names, where = ("00_tour", "01_judges"), whole.root / "notebooks"
+    results = tmp_path / "results" / "some"
+    try:
+        for name in names:
+            assert run([name], str(preset), notebooks=where) == 0
+            publish(str(preset), [name], notebooks=where, project=tmp_path)
+        assert tuple(outcome.read_minutes(results / "notebooks.csv")) == names
+        assert len(claims.read(results / "claims.csv")) == 1 and (results / "new.csv").exists()
+        publish(str(preset), names[:1], notebooks=where, project=tmp_path)
+        assert len(claims.read(results / "claims.csv")) == 1
+    finally:
+        preset.unlink()
+
+
+def test_a_file_among_the_parameters_is_part_of_a_run(tmp_path: Path) -> None:
+    task = tmp_path / "mine.jsonl"
+    task.write_text("1")
+    found = [plan._files({"math_task": str(task), "seeds": [0]})]
+    task.with_name("mine.test.jsonl").write_text("2")
+    found.append(plan._files({"math_task": str(task)}))
+    task.write_text("3")
+    found.append(plan._files({"models": [str(task)]}))
+    assert [list(one) for one in found] == [
+        ["mine.jsonl"],
+        *[["mine.jsonl", "mine.test.jsonl"]] * 2,
+    ]
+    assert len({str(one) for one in found}) == 3
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

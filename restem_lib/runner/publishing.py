@@ -14,7 +14,6 @@ from restem_lib.runner.status import (
     KINDS,
     alone,
     longest_run,
-    outputs,
     read_status,
     unfit,
     write_text,
@@ -63,13 +62,10 @@ def publish(
                 [*verdicts, *(one for one in claims.read(judged) if one.notebook not in minutes)]
             )
             minutes = dict(sorted({**read_minutes(taken), **minutes}.items()))
-        numbers = [f"{job.name.partition('_')[0]}*" if names else "*" for job in plan.jobs]
-        for old in {
-            path for n in numbers for kind in KINDS for path in (project / kind / name).glob(n)
-        }:
-            old.unlink()
+        for kind in () if names else KINDS:
+            shutil.rmtree(project / kind / name, ignore_errors=True)
         for job in plan.jobs:
-            for file in outputs(job):
+            for file in status[job.name].get("files", {}):
                 kind, *rest = Path(file).parts
                 if rest[0] != "claims":  # claims.csv has them all
                     target = project.joinpath(kind, name, *rest)

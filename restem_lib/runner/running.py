@@ -24,11 +24,12 @@ from restem_lib.runner.status import (
     done,
     enter,
     longest_run,
-    outputs,
     read_status,
+    stamps,
     summary,
     unfit,
 )
+from restem_lib.store import file_sha256
 
 LONGEST_CELL = 86_400.0
 """Seconds; a day."""
@@ -88,6 +89,9 @@ def _run_all(
         }
         print(f"[{number}/{len(todo)}] {job.name} ...", flush=True)
         started = time.monotonic()
+        for name in status.get(job.name, {}).get("files", {}):
+            (plan.out_dir / name).unlink(missing_ok=True)
+        before = stamps(plan.out_dir)
         enter(plan.out_dir, status, job, entry)
         try:
             error = _execute(job, cell_timeout)
@@ -98,7 +102,9 @@ def _run_all(
         entry |= {"state": state, "seconds": seconds, "error": error}
         if state == "done":
             entry |= {"last_done": seconds, "longest": max(seconds, longest)}
-            entry["files"] = outputs(job)
+            after = stamps(plan.out_dir)
+            written = [name for name, stamp in after.items() if before.get(name) != stamp]
+            entry["files"] = {name: file_sha256(plan.out_dir / name) for name in written}
         enter(plan.out_dir, status, job, entry)
         print(f"[{number}/{len(todo)}] {job.name} {state} after {duration(seconds)}", flush=True)
         if state == "failed":
@@ -123,8 +129,7 @@ def _execute(job: Job, cell_timeout: float) -> str:
         logging.CRITICAL
     )  # it would say everything a second time
     job.copy.unlink(missing_ok=True)
-    for name in outputs(job):
-        (job.copy.parent.parent / name).unlink()
+    job.verdicts.unlink(missing_ok=True)
     try:
         with _environment(TQDM_DISABLE="1", PYTHONHASHSEED="0"):
             papermill.execute_notebook(

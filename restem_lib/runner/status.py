@@ -105,17 +105,18 @@ def unfit(job: Job, status: Status) -> str:
         return "has run, but the notebook, its parameters, the library or a model changed since"
     if not job.copy.is_file():
         return "has run, but its executed copy is gone"
-    if entry.get("files") != outputs(job):
-        return "has run, but its results or figures were changed since, perhaps by a run without `restem run`"
+    for name, checksum in entry.get("files", {}).items():
+        path = job.copy.parent.parent / name
+        if not path.is_file() or file_sha256(path) != checksum:
+            return f"has run, but {name} was changed since, perhaps by a run without `restem run`"
     return ""
 
 
-def outputs(job: Job) -> dict[str, str]:
-    """The results and figures of a notebook, files that begin with its number, and their checksums."""
-    out_dir = job.copy.parent.parent
-    number = job.name.partition("_")[0]
-    found = [path for kind in KINDS for path in sorted((out_dir / kind).rglob(f"{number}*"))]
-    return {str(path.relative_to(out_dir)): file_sha256(path) for path in found if path.is_file()}
+def stamps(out_dir: Path) -> dict[str, tuple[int, int]]:
+    """All results and figures of a run's folder, and what tells whether one was written again."""
+    paths = [path for kind in KINDS for path in sorted((out_dir / kind).rglob("*"))]
+    files = {str(path.relative_to(out_dir)): path.stat() for path in paths if path.is_file()}
+    return {name: (found.st_mtime_ns, found.st_ino) for name, found in files.items()}
 
 
 def summary(copy: Path) -> str:
