@@ -349,3 +349,10 @@ def test_runs_apart_bring_each_their_own_seeds() -> None:
 def test_an_interval_ends_where_means_can() -> None:
     found = estimates.estimate([[1.0, 0.5], [0.0, 1.0]], MORE, np.random.default_rng(0), 0.999)
     assert (found.low, found.high) == (-1.0, 1.0)
+
+
+def test_an_interval_and_its_p_value_never_disagree() -> None:
+    rng = np.random.default_rng(3)
+    for gain in np.linspace(0, 0.12, 60):
+        made = judged(MORE, table(rng, gain, 1, 150))
+        assert (made.verdict == SMALL) == (made.p > 0.05), made
