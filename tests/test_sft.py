@@ -42,6 +42,7 @@ def config(root: Path, **settings: object) -> Common:
         "learning_rate": 1e-2,
         "batch_size": 8,
         "max_epochs": 4.0,
+        "eval_every": 0.5,
         "max_new_tokens": 6,
         "dtype": "float32",
     }
