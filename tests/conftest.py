@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from restem_lib.config import Config
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A shell that starts the tests in the background has Ctrl-C ignored, and their processes would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def copying_rows(n: int = 400) -> list[dict[str, str]]:
