@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         help="the M-step under torch.compile; auto: where it is long enough to pay",
     )
     train.add_argument(
+        "--accelerate-config",
+        default="",
+        help="a file of `accelerate config`: M-steps run on its processes",
+    )
+    train.add_argument(
         "--cap", type=int, default=Common.cap, help="kept samples a problem at most; 0: no cap"
     )
     train.add_argument(
@@ -306,6 +311,17 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         default=Common.memory_share,
         help="share of a GPU's memory that vLLM may take",
     )
+    parser.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        default=Common.executor,
+        help="ray: draw and score samples on a Ray cluster",
+    )
+    parser.add_argument(
+        "--ray-address", default="", help="default: RAY_ADDRESS, then a cluster on this machine"
+    )
+    parser.add_argument("--worker-cpus", type=int, default=Common.worker_cpus, help="Ray: cores")
+    parser.add_argument("--worker-gpus", type=int, default=Common.worker_gpus, help="Ray: GPUs")
     parser.add_argument(
         "--problem-block", type=int, default=Common.problem_block, help="problems a shard"
     )

@@ -75,6 +75,16 @@ class Common:
     """Samples the engine works on at a time."""
     memory_share: float = 0.9
     """Share of a GPU's memory that vLLM may take."""
+    executor: str = "local"
+    """Where samples are drawn and scored: "local", or "ray": on the nodes of a Ray cluster."""
+    ray_address: str = ""
+    """The cluster: "" is the environment variable RAY_ADDRESS, or else a cluster that runs on this machine."""
+    worker_cpus: int = 1
+    """CPU cores, and threads, of each Ray worker."""
+    worker_gpus: int = 0
+    """GPUs of each Ray worker; several are shared by one vLLM (tensor parallel)."""
+    accelerate_config: str = ""
+    """A file of `accelerate config`: M-steps then run on its processes (DDP, FSDP); "": in one process."""
     problem_block: int = 512
     """Problems a shard: with sample_block the unit of work, of resume and of seeds."""
     sample_block: int = 6
@@ -95,9 +105,19 @@ class Common:
         _choice(self, "engine", ("torch", "vllm"))
         _choice(self, "dtype", ("auto", "float32", "bfloat16"))
         _choice(self, "compile", ("auto", "always", "never"))
-        for name in ("val_problems", "test_problems", "top_k", "cap", "temperature", "lora_rank"):
+        _choice(self, "executor", ("local", "ray"))
+        for name in (
+            "val_problems",
+            "test_problems",
+            "top_k",
+            "cap",
+            "temperature",
+            "lora_rank",
+            "worker_gpus",
+        ):
             _at_least(self, name, 0)
         for name in (
+            "worker_cpus",
             "max_new_tokens",
             "batch_size",
             "micro_batch_size",
