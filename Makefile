@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 reproduce: setup  ## run the notebooks at PRESET, write results and figures under runs/ (cpu: about 45 minutes, smoke: about 5 minutes)
 	$(BIN)/restem run --preset $(PRESET)
 
-test: setup sandbox  ## all tests: units, real benchmarks (where RESTEM_DATA has them), notebooks run twice (about 10 minutes)
+test: setup sandbox  ## all tests: units, real benchmarks (where RESTEM_DATA has them), notebooks run twice (about half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not notebooks and not benchmarks and not real_model and not vllm"
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest -m benchmarks

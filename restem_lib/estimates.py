@@ -45,13 +45,12 @@ def spread(
     """Draws of the mean of values, [S, P], as other seeds and other problems would give it.
 
     `minus` are tables of other problems whose means are taken off (train against test, say); `against` are tables of
-    the same problems and other runs. Problems are resampled,
-    each set's apart, with a correction for few of them and for few that differ (`_problem_part`). Seeds are too few
-    to be resampled, an interval by a handful would be too narrow: their part is drawn from Student's t with S - 1
-    degrees of freedom on their own spread, less what problems explain of it where there are ENOUGH_SEEDS to tell. Of
-    `values` and `minus`, tables of as many seeds are of the same
-    runs, so it is the spread of the difference, seed by seed. With one seed there is no such part. Higher levels get
-    more draws. Raises ValueError for anything but a finite [S, P].
+    the same problems and other runs. Problems are resampled, each set's apart, with a correction for few of them and
+    for few that differ (`_problem_part`). Seeds are too few to be resampled, an interval by a handful would be too
+    narrow: their part is drawn from Student's t with S - 1 degrees of freedom on their own spread, less what problems
+    explain of it where there are ENOUGH_SEEDS to tell. Of `values` and `minus`, tables of as many seeds are of the
+    same runs, so it is the spread of the difference, seed by seed. With one seed there is no such part. Higher levels
+    get more draws. Raises ValueError for anything but a finite [S, P].
     """
     signed = [_checked(values), *(-_checked(one) for one in minus)]
     rivals = [-_checked(one) for one in against]

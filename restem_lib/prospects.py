@@ -32,15 +32,13 @@ def ready(config: Config, *names: str, solutions: Sequence[str] = ()) -> dict[st
     return found
 
 
-def planned(
-    config: Config, task: Task, verdicts: int, domain: str = "math", problems: int = 0
-) -> str:
+def planned(config: Config, task: Task, verdicts: int, problems: int = 0) -> str:
     """The power to find a difference of 5 points between two models, before anything is run, as text.
 
     On all test problems, or so many. Assumed: a quarter of the problems change sides, and training seeds differ by 1
     point (standard deviation).
     """
-    n, seeds = len(tested(task, config)[: problems or None]), len(config.seeds_of(None, domain))
+    n, seeds = len(tested(task, config)[: problems or None]), len(config.seeds)
     found = power(0.05, 0.25, n, seeds, 0.01, 1 - 0.05 / verdicts)
     enough = f"{found.problems:,} problems" if found.problems < 10**9 else "more seeds"
     amounts = {"seed": seeds, "verdict": verdicts}

@@ -64,13 +64,8 @@ def publish(
             minutes = dict(sorted({**read_minutes(taken), **minutes}.items()))
         for kind in () if names else KINDS:
             shutil.rmtree(project / kind / name, ignore_errors=True)
-        for job in plan.jobs:
-            for file in status[job.name].get("files", {}):
-                kind, *rest = Path(file).parts
-                if rest[0] != "claims":  # claims.csv has them all
-                    target = project.joinpath(kind, name, *rest)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(plan.out_dir / file, target)
+        files = [file for job in plan.jobs for file in status[job.name].get("files", {})]
+        _copy(plan.out_dir, files, project, name)
         claims.save(judged, verdicts)
         save_minutes(taken, minutes)
         for source, page in pages.items():
@@ -78,6 +73,16 @@ def publish(
         if table:
             write_text(readme, table)
     print(f"published {len(plan.jobs)} notebooks of the {name} preset")
+
+
+def _copy(out_dir: Path, files: Sequence[str], project: Path, preset: str) -> None:
+    """Copy a run's files, KIND/NAME, to KIND/PRESET/NAME of the project."""
+    for file in files:
+        kind, *rest = Path(file).parts
+        if rest[0] != "claims":  # claims.csv has them all
+            target = project.joinpath(kind, preset, *rest)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(out_dir / file, target)
 
 
 def _clean(job: Job) -> str:
