@@ -8,7 +8,7 @@ READY := .venv/.ready
 .PHONY: help setup reproduce test sandbox real test-real test-vllm lint publish lab clean
 
 help:  ## show this list
-	@echo "make TARGET    (PRESET=smoke|cpu|gpu|paper for reproduce and publish; now $(PRESET))"
+	@echo "make TARGET    (PRESET=smoke|cpu|gpu|paper|cluster for reproduce and publish; now $(PRESET))"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv and install everything (about 3 minutes)

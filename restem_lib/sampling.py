@@ -6,13 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from restem_lib.cluster import hand_out
 from restem_lib.config import Common
-from restem_lib.engines import Sampling
+from restem_lib.engines import Sampling, tokenise
 from restem_lib.executors import in_own_process, run_stage
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype
 from restem_lib.records import Problem, Sample
@@ -20,7 +21,7 @@ from restem_lib.store import Shards, Stage, digest, seed_for, write_records
 from restem_lib.tasks import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tqdm import tqdm
 
@@ -78,10 +79,15 @@ def draw_samples(
     with stage.work():
         missing = set(stage.missing(unit.name for unit in units))
         todo = [unit for unit in units if unit.name in missing]
-        if todo:
+        label = f"sampling {stream}"
+        if todo and config.executor == "ray":
+            # The stage is of one precision, whatever each node would pick.
+            config = replace(config, dtype=str(dtype).removeprefix("torch."))
+            _draw_on_cluster(model, todo, sampling, stage, config, label)
+        elif todo:
             # vLLM gives memory and threads back only when its process ends, on a CPU too.
             run = in_own_process if config.engine == "vllm" else run_stage
-            run(_draw, model, todo, sampling, stage, config, f"sampling {stream}")
+            run(_draw, model, todo, sampling, stage, config, label)
     return Shards(stage, tuple(unit.name for unit in units))
 
 
@@ -111,12 +117,31 @@ def _units(
             )
 
 
-def _engine(model: Path, config: Common) -> TorchEngine | VllmEngine:
+class Drawer:
+    """A model that is loaded, and draws one unit's samples after another's.
+
+    vLLM spreads it over `gpus` GPUs (tensor parallel), which has not run yet.
+    """
+
+    def __init__(self, model: Path, sampling: Sampling, config: Common, gpus: int = 1) -> None:
+        self.sampling = sampling
+        self.engine = _engine(model, config, gpus)
+
+    def __call__(self, unit: Unit, progress: Callable[[int], object] | None = None) -> list[Sample]:
+        drawn = self.engine.generate(unit.prompts, unit.n, self.sampling, unit.seed, progress)
+        return [
+            Sample(problem_id, unit.first + j, one.text, one.tokens, one.finish)
+            for problem_id, completions in zip(unit.problem_ids, drawn, strict=True)
+            for j, one in enumerate(completions)
+        ]
+
+
+def _engine(model: Path, config: Common, gpus: int) -> TorchEngine | VllmEngine:
     dtype = pick_dtype(config.dtype)
     if config.engine == "vllm":
         from restem_lib.engines.vllm_engine import VllmEngine
 
-        return VllmEngine(model, dtype, config.rows, config.memory_share)
+        return VllmEngine(model, dtype, config.rows, config.memory_share, gpus)
     from restem_lib.engines.torch_engine import TorchEngine
 
     return TorchEngine(load_model(model, dtype), load_tokenizer(model), config.rows)
@@ -125,28 +150,40 @@ def _engine(model: Path, config: Common) -> TorchEngine | VllmEngine:
 def _draw(
     model: Path, units: list[Unit], sampling: Sampling, stage: Stage, config: Common, label: str
 ) -> None:
-    engine = _engine(model, config)
-    for prompts in {
-        unit.prompts for unit in units
-    }:  # the last block's long prompt is no news for hours later
-        engine.tokenise(prompts, sampling.max_new_tokens)
-    total = sum(len(unit.prompts) * unit.n for unit in units)
-    with progress(total, label, "sample") as bar:
+    draw = Drawer(model, sampling, config)
+    for prompts in {unit.prompts for unit in units}:
+        # the last block's long prompt is no news for hours later
+        draw.engine.tokenise(prompts, sampling.max_new_tokens)
+    with progress(_size(units), label, "sample") as bar:
         for unit in units:
             start = time.monotonic()
-            drawn = engine.generate(unit.prompts, unit.n, sampling, unit.seed, progress=bar.update)
-            samples = [
-                Sample(
-                    problem_id,
-                    unit.first + j,
-                    completion.text,
-                    completion.tokens,
-                    completion.finish,
-                )
-                for problem_id, completions in zip(unit.problem_ids, drawn, strict=True)
-                for j, completion in enumerate(completions)
-            ]
+            samples = draw(unit, bar.update)
             write_records(stage, unit.name, samples, Sample, time.monotonic() - start)
+
+
+def _draw_on_cluster(
+    model: Path, units: list[Unit], sampling: Sampling, stage: Stage, config: Common, label: str
+) -> None:
+    from transformers import AutoConfig
+
+    model = model.absolute()  # a worker's working directory is another
+    shape = AutoConfig.from_pretrained(model).get_text_config()
+    positions = getattr(shape, "max_position_embeddings", None)
+    tokenizer = load_tokenizer(model)
+    for prompts in {unit.prompts for unit in units}:
+        tokenise(tokenizer, prompts, sampling.max_new_tokens, positions)
+    arguments = (model, sampling, config, max(1, config.worker_gpus))
+    with (
+        progress(_size(units), label, "sample") as bar,
+        closing(hand_out(Drawer, arguments, units, config, config.worker_gpus)) as finished,
+    ):
+        for unit, samples, seconds, notes in finished:
+            write_records(stage, unit.name, samples, Sample, seconds, notes)
+            bar.update(len(samples))
+
+
+def _size(units: Sequence[Unit]) -> int:
+    return sum(len(unit.prompts) * unit.n for unit in units)
 
 
 @contextmanager

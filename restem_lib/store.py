@@ -125,8 +125,10 @@ class Stage:
         finished = self.shards()
         return [name for name in names if name not in finished or not (self.folder / name).exists()]
 
-    def write(self, name: str, table: pa.Table, seconds: float) -> None:
-        """Write one Parquet shard, then enter it in the manifest."""
+    def write(
+        self, name: str, table: pa.Table, seconds: float, notes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write one Parquet shard, then enter it in the manifest, with notes on how it was made."""
         import pyarrow.parquet as pq
 
         def save(path: Path) -> None:
@@ -140,6 +142,7 @@ class Stage:
                     "sha256": file_sha256(path),
                     "rows": table.num_rows,
                     "seconds": round(seconds, 3),
+                    **(notes or {}),
                 }
             }
         )
@@ -279,9 +282,16 @@ class Shards:
         return float(sum(entries[name]["seconds"] for name in self.names))
 
 
-def write_records(stage: Stage, name: str, records: list[R], kind: type[R], seconds: float) -> None:
+def write_records(
+    stage: Stage,
+    name: str,
+    records: list[R],
+    kind: type[R],
+    seconds: float,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
     """Write records as one shard."""
-    stage.write(name, to_table(records, kind), seconds)
+    stage.write(name, to_table(records, kind), seconds, notes)
 
 
 def stages(runs_dir: str | Path) -> list[Path]:

@@ -24,6 +24,7 @@ ORDER = [
     "pretrain",
     "engines",
     "executors",
+    "cluster",
     "sampling",
     "scoring",
     "filtering",
@@ -100,7 +101,7 @@ def test_a_file_is_of_a_size_to_be_read(path: Path) -> None:
     "module", ["restem_lib", "restem_lib.cli", "restem_lib.statistics", "restem_lib.figures"]
 )
 def test_what_needs_no_torch_does_not_import_it(module: str) -> None:
-    heavy = ("torch", "transformers", "datasets", "papermill")
+    heavy = ("torch", "transformers", "datasets", "papermill", "ray")
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -20,7 +20,7 @@ def test_every_dependency_has_one_exact_version_that_satisfies_it() -> None:
     extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
-        *(one for name in ("dev", "lora", "benchmarks") for one in extras[name]),
+        *(one for name in ("dev", "lora", "ray", "benchmarks") for one in extras[name]),
     ]
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pins = {

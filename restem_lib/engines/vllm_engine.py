@@ -26,7 +26,8 @@ TEMPERATURES = (0.01, 2.0)
 class VllmEngine:
     """Draw samples from a model folder. Raises EngineError where vLLM is not installed or cannot load it.
 
-    `rows` samples are computed at a time; `memory_share` of the GPU's memory is vLLM's until the process ends.
+    `rows` samples are computed at a time; `memory_share` of the GPU's memory is vLLM's until the process ends. The
+    model is spread over `gpus` GPUs (tensor parallel; more than one has not been tested).
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class VllmEngine:
         dtype: torch.dtype,
         rows: int = 256,
         memory_share: float = 0.9,
+        gpus: int = 1,
     ) -> None:
         # In a process of its own its scheduler would start on the first prompts before the others are there, and
         # rounding, hence now and then a token, would depend on when.
@@ -57,6 +59,7 @@ class VllmEngine:
             dtype=str(dtype).removeprefix("torch."),
             max_model_len=-1,  # the model's own, or what fits into memory
             max_num_seqs=rows,
+            tensor_parallel_size=gpus,
             enable_prefix_caching=True,
             gpu_memory_utilization=memory_share,
             kv_cache_memory_bytes=None if on_gpu else CPU_CACHE,

@@ -374,6 +374,8 @@ def level_here(unsafe: bool = False) -> str:
 T = TypeVar("T")
 R = TypeVar("R")
 
+WORKERS = os.cpu_count() or 1
+"""Programs that run at a time."""
 _pools: dict[str, Pool[_Worker]] = {}
 _lock = threading.Lock()
 
@@ -388,7 +390,7 @@ def each(work: Callable[[Callable[[Job], Ran], T], R], items: Sequence[T], level
     """
     with _lock:
         if level not in _pools or _pools[level].closed:
-            _pools[level] = Pool([_Worker(level) for _ in range(os.cpu_count() or 1)], "sandbox")
+            _pools[level] = Pool([_Worker(level) for _ in range(WORKERS)], "sandbox")
         pool = _pools[level]
     try:
         return pool.map(lambda worker, item: work(worker.run, item), items)

@@ -1,0 +1,135 @@
+"""A Ray cluster of a head and two worker nodes, for tests.
+
+Where that is permitted each node is in a network namespace of its own, with a private address on a bridge without a
+way out; elsewhere they are three sets of processes on loopback addresses. The cluster asks for a token.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from restem_lib.config import PROJECT
+
+RAY = Path(sys.executable).parent / "ray"
+HEAD, WORKERS = 1, (2, 3)
+QUICK = {"period_ms": "500", "timeout_ms": "2000", "failure_threshold": "4"}
+"""When a node that does not answer is taken for dead."""
+
+
+class Cluster:
+    """Node 1 is the head, without CPUs for work; nodes 2 and 3 have one each."""
+
+    def __init__(self, namespaces: bool) -> None:
+        self.namespaces = namespaces
+        self.name = f"restem{os.getpid() % 10**5}"
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # paths of sockets must be short
+        token = self.folder / "token"
+        token.touch(0o600)
+        token.write_text(secrets.token_hex(32))
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+            **{f"RAY_health_check_{name}": value for name, value in QUICK.items()},
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_memory_monitor_refresh_ms": "0",  # other tests may fill the memory
+            "PYTHONPATH": str(PROJECT),
+            "OMP_NUM_THREADS": "1",
+        }
+        self.groups: dict[int, int] = {}
+        """Process groups of the nodes that run."""
+        self.address = f"{self.ip(HEAD)}:{6379 if namespaces else 20000 + os.getpid() % 10000}"
+
+    def ip(self, node: int) -> str:
+        return f"10.1.0.{node}" if self.namespaces else f"127.0.0.{node}"
+
+    def open(self) -> None:
+        if self.namespaces:
+            _ip(f"link add {self.name} type bridge")
+            _ip(f"link set {self.name} up")
+            for node in (HEAD, *WORKERS):
+                space, outside = f"{self.name}-{node}", f"{self.name}.{node}"
+                _ip(f"netns add {space}")
+                _ip(f"link add {outside} type veth peer name eth0 netns {space}")
+                _ip(f"link set {outside} master {self.name} up")
+                _ip(f"-n {space} addr add {self.ip(node)}/24 dev eth0")
+                _ip(f"-n {space} link set eth0 up")
+                _ip(f"-n {space} link set lo up")
+        port = self.address.split(":")[1]
+        self._start(
+            {HEAD: ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]}
+        )
+        self.mend()
+
+    def mend(self) -> None:
+        """Start the worker nodes that do not run."""
+        missing = [node for node in WORKERS if node not in self.groups]
+        self._start({node: [f"--address={self.address}", "--num-cpus=1"] for node in missing})
+
+    def _start(self, nodes: dict[int, list[str]]) -> None:
+        started = {}
+        for node, options in nodes.items():
+            where = [f"--node-ip-address={self.ip(node)}", f"--temp-dir={self.folder}"]
+            if node != HEAD:
+                where.pop()
+            ports = [] if self.namespaces else [f"--dashboard-agent-listen-port={52365 + node}"]
+            small = ["--object-store-memory=80000000", "--disable-usage-stats"]
+            started[node] = self.start([str(RAY), "start", *options, *where, *ports, *small], node)
+        for node, process in started.items():
+            output, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, output
+            self.groups[node] = process.pid
+
+    def start(
+        self, command: Sequence[str], node: int = HEAD, **environment: str
+    ) -> subprocess.Popen[str]:
+        """A process on a node, the leader of a group of its own."""
+        where = ["ip", "netns", "exec", f"{self.name}-{node}"] if self.namespaces else []
+        # A file, for what `ray start` leaves running would hold a pipe open.
+        return subprocess.Popen(
+            [*where, *command],
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def kill(self, node: int) -> None:
+        """kill -9 of everything that runs on a node."""
+        os.killpg(self.groups.pop(node), signal.SIGKILL)
+
+    def close(self) -> None:
+        for node in list(self.groups):
+            self.kill(node)
+        if self.namespaces:
+            for node in (HEAD, *WORKERS):
+                subprocess.run(["ip", "netns", "del", f"{self.name}-{node}"], check=False)
+            subprocess.run(["ip", "link", "del", self.name], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def namespaces_permitted() -> bool:
+    """Whether this process may make network namespaces and bridges."""
+    name = f"restem{os.getpid() % 10**5}"
+    try:
+        _ip(f"netns add {name}-0")
+        try:
+            _ip(f"-n {name}-0 link add {name} type bridge")
+        finally:
+            _ip(f"netns del {name}-0")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _ip(arguments: str) -> None:
+    subprocess.run(["ip", *arguments.split()], check=True, capture_output=True)
