@@ -94,15 +94,18 @@ def found(folder: Path) -> list[Path]:
 def latest(folder: Path) -> Path | None:
     """The newest checkpoint, once every file in it matches its checksum. Raises StoreError."""
     checkpoint = max(found(folder), default=None)
-    if checkpoint is not None:
-        advice = f"Delete {checkpoint} and run again; this M-step then starts anew"
-        try:
-            sums = json.loads((checkpoint / CHECKSUMS).read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{checkpoint / CHECKSUMS} is damaged ({error}). {advice}") from error
-        for name, checksum in sums.items():
-            if file_sha256(checkpoint / name) != checksum:
-                raise StoreError(f"{checkpoint / name} is damaged: its checksum differs. {advice}")
+    if checkpoint is None:
+        return None
+    advice = f"Delete {checkpoint} and run again; this M-step then starts anew"
+    try:
+        sums = dict(json.loads((checkpoint / CHECKSUMS).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{checkpoint / CHECKSUMS} is damaged ({error}). {advice}") from error
+    for name, checksum in sums.items():
+        if not (checkpoint / name).is_file():
+            raise StoreError(f"{checkpoint / name} is missing. {advice}")
+        if file_sha256(checkpoint / name) != checksum:
+            raise StoreError(f"{checkpoint / name} is damaged: its checksum differs. {advice}")
     return checkpoint
 
 

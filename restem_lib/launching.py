@@ -2,8 +2,8 @@
 
     this process -> `start`: accelerate launch -> `work`: the processes, one a GPU (or on CPUs)
 
-They meet in a private temporary folder, the job: `call` is what to do, `stop` asks for an end, and `stopped`, `failed`
-and `error-N` say that one came. Each process watches its parent.
+They meet in a private temporary folder, the job: `call` is what to do, `stop` asks for an end, and `done`, `stopped`,
+`failed` and `error-N` say which one came. Each process watches its parent.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from restem_lib.config import ConfigError, parse_yaml
 
 KINDS = ("MULTI_CPU", "MULTI_GPU", "FSDP")
 WATCHED = "RESTEM_WATCHED"
-TAIL = 30
+TAIL = 15
 """Lines of what failing processes said that an error repeats."""
 
 
@@ -127,13 +128,15 @@ def run(file: str, work: Callable[..., object], *arguments: Any) -> None:
             code = process.wait()
         for error in sorted(job.glob("error-*")):
             raise pickle.loads(error.read_bytes())
-        if stopped or (job / "stopped").exists():
+        # A process that died has the others told to stop too; only then there is an exit code.
+        if stopped or (not code and (job / "stopped").exists()):
             raise KeyboardInterrupt
-        if code:
-            tail = "\n".join("".join(said).splitlines()[-TAIL:])
+        if not (job / "done").exists():
+            failed = (job / "failed").read_text() if (job / "failed").exists() else ""
+            why = failed.splitlines()[-1:] + "".join(said).splitlines()[-TAIL:]
             raise LaunchError(
                 f"the processes of {file} failed (exit code {code}). What was finished is kept: run the same command "
-                f"again to go on. The end of what they said:\n{tail}"
+                "again to go on. The end of what they said, all of which is above:\n" + "\n".join(why)
             )
 
 
@@ -191,17 +194,15 @@ def _start(job: str, parent: int, options: Sequence[str]) -> None:
 def _work(folder: str, parent: int) -> None:
     """Make the call of a job, as one of its processes."""
     job, rank = Path(folder), os.environ["RANK"]
-    told = False
+    told = ended = False
 
     def alive() -> bool:
         nonlocal told
         if not told and (job / "stop").exists():
             told = True
             os.kill(os.getpid(), signal.SIGTERM)
-        if (
-            job / "failed"
-        ).exists():  # another one's failure, for which this one would wait for ever
-            os._exit(0)
+        if not ended and (job / "failed").exists():
+            os._exit(0)  # another one failed, for which this one would wait for ever
         return os.getppid() == parent
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -212,13 +213,18 @@ def _work(folder: str, parent: int) -> None:
     try:
         work, arguments = pickle.loads((job / "call").read_bytes())
         work(*arguments)
+        ended = True
+        if rank == "0":
+            (job / "done").touch()
     except KeyboardInterrupt:
         (job / "stopped").touch()
     except UserError as error:  # with exit code 0, so that no launcher adds a traceback to it
+        ended = True
         (job / f"error-{rank}").write_bytes(pickle.dumps(error))
         (job / "failed").touch()
     except BaseException:
-        (job / "failed").touch()
+        ended = True
+        (job / "failed").write_text(traceback.format_exc())
         raise
 
 
