@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from restem_lib import em, models, sft
+from restem_lib import em, models, training
 from restem_lib.batching import Example, batches, distinct, tokens
 from restem_lib.config import Loop
 from restem_lib.filtering import keep_correct
@@ -87,7 +87,7 @@ def ours(plan: list[list[Example]], dtype: str, compiled: bool) -> Run:
     preparing = time.perf_counter() - start
     losses, ends = [], []
     for step, batch in enumerate(plan):
-        summed = one.step(batch, RATE * sft.schedule(step, len(plan), WARMUP))
+        summed = one.step(batch, RATE * training.schedule(step, len(plan), WARMUP))
         losses.append(summed / sum(len(example.target) for example in batch))
         ends.append(time.perf_counter())
     counted = plan[UNCOUNTED:]
@@ -117,7 +117,7 @@ def trl(plan: list[list[Example]], dtype: str, order: str, attention: str) -> Ru
             # Ours: trl's own wastes the first step on a rate of zero.
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer,
-                lambda step: sft.schedule(step, num_training_steps, WARMUP),
+                lambda step: training.schedule(step, num_training_steps, WARMUP),
             )
             return self.lr_scheduler
 

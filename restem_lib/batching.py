@@ -97,7 +97,8 @@ def completion_loss(
     def pick(_: torch.nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         return (given[0].flatten(0, 1)[wanted],)
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
+    whole: PreTrainedModel = getattr(model, "module", model)  # DDP has it inside
+    hook = whole.get_output_embeddings().register_forward_pre_hook(pick)
     try:
         logits = model(input_ids=ids, use_cache=False).logits
     finally:

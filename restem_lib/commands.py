@@ -28,7 +28,7 @@ TEST_PROBLEMS = 200
 
 def _ready(args: argparse.Namespace) -> tuple[Loop, Task, Path]:
     """The run that the flags describe, its task, and its model's folder."""
-    from restem_lib import models
+    from restem_lib import launching, models
     from restem_lib.rewards import grader
     from restem_lib.tasks import load_task
     from restem_lib.tasks.overlap import overlaps
@@ -48,6 +48,7 @@ def _ready(args: argparse.Namespace) -> tuple[Loop, Task, Path]:
                 f"{both.partial} share a run of words with one"
             )
     grader(task.grader, loop.unsafe_programs)  # refuses now rather than after the sampling
+    launching.check(loop.accelerate_config)
     model = models.resolve(loop.model, loop.runs_dir)
     if flags.get("learning_rate") is None:
         loop = replace(loop, learning_rate=TOY_RATE if models.is_toy(model) else RATE)

@@ -267,6 +267,7 @@ def from_names(names: Mapping[str, Any]) -> Config:
         **anchored,
         model=_anchored(config.model),
         data_dir=config.data_dir and str(PROJECT / config.data_dir),
+        accelerate_config=config.accelerate_config and str(PROJECT / config.accelerate_config),
         runs_dir=str(PROJECT / config.runs_dir),
         out_dir=str(PROJECT / config.out_dir),
     )

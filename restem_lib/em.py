@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from restem_lib import launching
 from restem_lib.config import ConfigError, Loop
 from restem_lib.engines import Sampling
 from restem_lib.filtering import human_pairs, keep_correct
@@ -39,6 +40,7 @@ def rest_em(loop: Loop, task: Task, teacher: Path | None = None) -> Iterator[Ite
     Every M-step starts from the base model, and D_i holds samples of the current model only (paper, section 3). With a
     teacher, that model draws the samples of the first iteration: distillation (paper, section 5.3).
     """
+    launching.check(loop.accelerate_config)  # now rather than after the sampling
     problems, validation = split(task, loop)
     base = model = resolve(loop.model, loop.runs_dir)
     for i in range(1, loop.iterations + 1):

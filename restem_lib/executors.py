@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,11 @@ def in_own_process(work: Callable[..., T], *arguments: Any) -> T:
         future = pool.submit(work, *arguments)
         try:
             return future.result()
+        except KeyboardInterrupt:  # an M-step ends its step and writes a checkpoint
+            for process in multiprocessing.active_children():
+                process.terminate()
+            wait([future])
+            raise
         except BaseException:
             for process in multiprocessing.active_children():
                 process.kill()

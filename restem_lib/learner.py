@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from restem_lib import UserError
 from restem_lib.batching import Example, completion_loss, distinct
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CLIP = 1.0
+LOOK = timedelta(hours=12)
+"""How long processes wait for one another: for the look at the validation reward, which one of them takes."""
 EAGER_LENGTH = 256
 """Up to this many tokens a CPU trains with attention as plain matrix products: the fused kernel is no quicker there
 in float32, and its backward pass takes half of the step in bfloat16."""
@@ -33,6 +37,10 @@ first, about five seconds when its results are still in the cache, and saves an 
 
 class Diverged(UserError):
     """The training loss is no longer a number."""
+
+
+class OutOfMemory(UserError):
+    """A step of the M-step wants more memory than there is; the text says which settings lower it."""
 
 
 class NotCompiled(UserError):
@@ -74,12 +82,13 @@ class Learner:
         self, base: Path, longest: int, pad: int, seed: int, config: Common, compiled: bool
     ) -> None:
         import torch
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
 
         self.config, self.pad = config, pad
-        self.plain = load_model(base, torch.float32).train()
-        if self.plain.device.type == "cpu" and longest <= EAGER_LENGTH:
+        self.accelerator = _accelerator(pick_dtype(config.dtype))
+        # A model that is to be sharded may not fit onto one GPU.
+        place = torch.device("cpu") if self.accelerator.is_fsdp2 else device()
+        self.plain = load_model(base, torch.float32, place).train()
+        if device().type == "cpu" and longest <= EAGER_LENGTH:
             self.plain.set_attn_implementation("eager")
         if config.lora_rank:
             torch.manual_seed(seed_for(seed, "lora"))
@@ -89,9 +98,11 @@ class Learner:
             names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
             name = next(name for name in names if hasattr(self.plain, name))
             getattr(self.plain, name)({"use_reentrant": False})
-        AcceleratorState._reset_state()  # else a second one in a process could not have another precision
-        bf16 = pick_dtype(config.dtype) is torch.bfloat16
-        self.accelerator: Accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
+        self.adapters = {  # how a product of two adapters is added: times what, transposed or not
+            name: (module.scaling["default"], module.fan_in_fan_out)
+            for name, module in self.plain.named_modules()
+            if hasattr(module, "lora_A")
+        }
         self.model, self.optimizer = self.accelerator.prepare(
             self.plain, _optimizer(self.plain, config.learning_rate)
         )
@@ -100,20 +111,32 @@ class Learner:
             self._try_out(longest)
 
     def step(self, batch: Sequence[Example], rate: float) -> float:
-        """One optimiser step at a learning rate: the summed loss of the batch. Raises Diverged.
+        """One optimiser step at a learning rate: the summed loss of the batch. Raises Diverged, OutOfMemory.
 
-        The step is on the mean over all target tokens, in however many forward passes it is computed.
+        The step is on the mean over all target tokens, in however many forward passes and processes it is computed.
+        All processes get the whole batch.
         """
+        with _memory(self.config):
+            return self._step(batch, rate)
+
+    def _step(self, batch: Sequence[Example], rate: float) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         tokens = sum(len(example.target) for example in batch)
         examples, size = distinct(batch), self.config.micro_batch_size
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        mine = examples[rank::processes]
+        passes = math.ceil(math.ceil(len(examples) / processes) / size)  # as many in each process
         losses = []
-        for start in range(0, len(examples), size):
-            loss = completion_loss(self.model, examples[start : start + size], self.pad)
-            self.accelerator.backward(loss / tokens)
+        for i in range(passes):
+            rows = mine[i * size : (i + 1) * size] or [(examples[0][0], 0)]
+            last = i == passes - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss = completion_loss(self.model, rows, self.pad)
+                # Gradients of the processes are averaged, but the step is on their sum.
+                self.accelerator.backward(loss * processes / tokens)
             losses.append(loss.detach())
-        summed = float(sum(losses))  # here, so that a GPU is waited for once a step
+        [summed] = self.total(float(sum(losses)))  # here, so that a GPU is waited for once a step
         if not math.isfinite(summed):
             raise Diverged(
                 f"the training loss is {summed}: the M-step diverged. "
@@ -124,24 +147,38 @@ class Learner:
         self.optimizer.zero_grad()
         return summed
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The weights as the base model names them; adapters are added to what they adapt."""
+    def total(self, *values: float) -> list[float]:
+        """Each value's sum over the processes."""
         import torch
 
-        if not self.config.lora_rank:
-            return dict(self.plain.state_dict())
-        modules = dict(self.plain.named_modules())
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        mine = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        summed: list[float] = self.accelerator.reduce(mine, "sum").tolist()
+        return summed
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights as the base model names them; adapters are added to what they adapt.
+
+        To be called by all processes; only the main one is sure to get them.
+        """
+        weights: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model)
         merged = {}
-        for name, weight in self.plain.state_dict().items():
-            if ".lora_" in name:
-                continue
+        for name, weight in weights.items():
             owner, inside, last = name.partition(".base_layer.")
             if inside and last == "weight":
-                adapted: Any = modules[owner]
-                with torch.no_grad():
-                    weight = weight + adapted.get_delta_weight("default")
-            merged[name.replace(".base_layer.", ".")] = weight
+                up, down = (weights[f"{owner}.lora_{one}.default.weight"] for one in "BA")
+                scale, transposed = self.adapters[owner]
+                delta = up @ down
+                weight = weight + (delta.T if transposed else delta) * scale
+            if ".lora_" not in name:
+                merged[name.replace(".base_layer.", ".")] = weight
         return merged
+
+    def close(self) -> None:
+        """Give memory and the connection to other processes back."""
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
 
     def _try_out(self, longest: int) -> None:
         """Compile now, on a batch whose shape is rounded, so that what is compiled hardly depends on the data."""
@@ -159,6 +196,46 @@ class Learner:
             why = next(iter(str(error).splitlines()), "")
             raise NotCompiled(f"{type(error).__name__}: {why}") from error
         self.optimizer.zero_grad()
+
+
+def _accelerator(dtype: torch.dtype) -> Accelerator:
+    """Of this process, or of the processes that `accelerate launch` started, one of which this is."""
+    import torch
+    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.state import AcceleratorState, DistributedType, PartialState
+
+    AcceleratorState._reset_state()  # else a second one in a process could not have another precision
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and device().type == "cpu":
+        # accelerate shards on GPUs only, but nothing that it calls needs one.
+        PartialState(cpu=True, timeout=LOOK).distributed_type = DistributedType.MULTI_GPU
+    accelerator = Accelerator(
+        mixed_precision="bf16" if dtype is torch.bfloat16 else "no",
+        dynamo_backend="no",  # whatever the configuration says: `compile` decides
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LOOK)],
+    )
+    if accelerator.is_fsdp2:  # whose default sums the gradients of processes in bfloat16
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+    return accelerator
+
+
+@contextmanager
+def _memory(config: Common) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not of_memory and "can't allocate memory" not in str(error):  # as torch says it on a CPU
+            raise
+        raise OutOfMemory(
+            f"out of memory in a training step ({next(iter(str(error).splitlines()), 'MemoryError')}). "
+            f"Lower micro_batch_size (now {config.micro_batch_size}), which does not change the step; if that is not "
+            "enough, set gradient_checkpointing: true, or train adapters (lora_rank: 16). Then run again"
+        ) from error
 
 
 def _adapt(model: PreTrainedModel, rank: int) -> None:

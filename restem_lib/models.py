@@ -98,8 +98,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The model of a folder on this machine's device, in eval mode. Safetensors only, no remote code.
+def load_model(
+    folder: Path, dtype: torch.dtype, place: torch.device | None = None
+) -> PreTrainedModel:
+    """The model of a folder on a device (this machine's unless told), in eval mode. Safetensors only, no remote code.
 
     Raises ModelError.
     """
@@ -112,7 +114,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a causal language model from {folder}: {error}") from error
-    return model.to(device()).eval()
+    return model.to(place or device()).eval()
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
@@ -15,6 +14,7 @@ from restem_lib.cluster import hand_out
 from restem_lib.config import Common
 from restem_lib.engines import Sampling, tokenise
 from restem_lib.executors import in_own_process, run_stage
+from restem_lib.launching import watched
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype
 from restem_lib.records import Problem, Sample
 from restem_lib.store import Shards, Stage, digest, seed_for, write_records
@@ -191,8 +191,7 @@ def progress(total: int, label: str, unit: str) -> Iterator[tqdm[Any]]:
     """A progress bar with rate and time left, on terminals and in live notebooks; TQDM_DISABLE=1 turns it off."""
     from tqdm.auto import tqdm
 
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    off = not watched or bool(os.environ.get("TQDM_DISABLE"))
+    off = not watched() or bool(os.environ.get("TQDM_DISABLE"))
     with tqdm(
         total=total, desc=label, unit=f" {unit}s", leave=False, disable=off, smoothing=0.1
     ) as bar:

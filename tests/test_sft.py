@@ -18,9 +18,10 @@ from restem_lib.engines import PromptError
 from restem_lib.learner import Diverged, Learner, NotCompiled, compiles
 from restem_lib.models import identity, load_model, load_tokenizer
 from restem_lib.records import Pair, Problem
-from restem_lib.sft import fine_tune, schedule
+from restem_lib.sft import fine_tune
 from restem_lib.store import Shards, Stage, open_stage, write_records
 from restem_lib.tasks import Task
+from restem_lib.training import schedule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

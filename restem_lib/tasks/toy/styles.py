@@ -60,6 +60,11 @@ def flawed(problem: Problem, text: str) -> bool | None:
     return None if found.style == "bare" else not found.valid
 
 
-MATHS = Styles(steps.STYLES, lambda problem, text: steps.read(problem, text).style, flawed)
+def written(problem: Problem, text: str) -> str:
+    """The style of a maths solution, one of `steps.STYLES`."""
+    return steps.read(problem, text).style
+
+
+MATHS = Styles(steps.STYLES, written, flawed)
 PUZZLES = Styles(("reasoned", "direct", "other"), reasoned)
 PROGRAMS = Styles(("loop", "comprehension", "plain", "other"), of_program)
