@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from restem_lib.config import Config, ConfigError, load_preset, preset_path
-from restem_lib.cost_model import NETWORK, NODE, Cluster, Cost
+from restem_lib.cost_model import NETWORK, NODE, Cluster
 from restem_lib.lengths import Tasks
 from restem_lib.machines import ASSUMED, Paces, gpu, this_machine
 from restem_lib.planning import Plan, make
@@ -65,7 +65,7 @@ def text(plan: Plan, name: str) -> list[str]:
         head = (*head[:4], "GB")
     rows = [
         (
-            f"{stage.part}: {stage.name}",
+            stage.name,
             str(stage.count),
             _hours(stage.cost.total),
             stage.cost.bound,
@@ -107,12 +107,14 @@ def scaling(setting: Setting, tasks: Tasks) -> list[str]:
     lines = table(head, rows)
     if len(plans) > 1:
         few, many = min(plans), max(plans)
-        lines += ["", *_lost(few, plans[few].parts(), many, plans[many].parts())]
+        lines += ["", *_lost(plans[few], plans[many])]
     return lines
 
 
-def _lost(few: int, before: dict[str, Cost], many: int, after: dict[str, Cost]) -> list[str]:
+def _lost(first: Plan, last: Plan) -> list[str]:
     """The parts that more GPUs hardly help, the largest first."""
+    few, many = first.setting.cluster.gpus, last.setting.cluster.gpus
+    before, after = first.parts(), last.parts()
     whole = sum(cost.total for cost in after.values())
     lines = []
     for part in sorted(after, key=lambda part: -after[part].total):
@@ -122,6 +124,11 @@ def _lost(few: int, before: dict[str, Cost], many: int, after: dict[str, Cost]) 
                 f"- {part}: {after[part].total / whole:.0%} of the hours at {many} GPUs, {faster:.1f} times as fast "
                 f"as at {few}; bound by {_WHY.get(after[part].bound, after[part].bound)}"
             )
+            if part == "M-step" and last.setting.cluster.nodes > 1:
+                lines[-1] += (
+                    f". It runs on one node; on all {last.setting.cluster.nodes} it would take "
+                    f"{_hours(last.wide.total)} hours, bound by {_WHY.get(last.wide.bound, last.wide.bound)}"
+                )
     return [f"What stops scaling between {few} and {many} GPUs:", *lines] if lines else []
 
 

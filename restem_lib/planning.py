@@ -20,6 +20,7 @@ from restem_lib.stage_costs import (
     rows,
     sampling,
     scoring,
+    trainers,
     units,
 )
 
@@ -49,6 +50,8 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     fits: bool = True
     """Into the memory."""
+    wide: Cost = field(default_factory=Cost)
+    """What M-steps would cost on all nodes; they run on one."""
 
     @property
     def seconds(self) -> float:
@@ -83,19 +86,24 @@ def make(setting: Setting, tasks: Tasks) -> Plan:
 
 
 def _check(plan: Plan) -> None:
-    config, cluster = plan.setting.config, plan.setting.cluster
+    config, cluster, training = plan.setting.config, plan.setting.cluster, trainers(plan.setting)
     if cluster.gpus > 1 and config.executor == "local":
         plan.warn(
             "executor is local: one GPU would draw all samples; this plan is for executor: ray"
         )
     if cluster.gpus > 1 and not config.accelerate_config:
         plan.warn(
-            "accelerate_config is empty: one GPU would train; this plan is for an M-step on all of them"
+            "accelerate_config is empty: one GPU would train; this plan is for all of a node's"
         )
-    if config.batch_size < cluster.gpus:
-        idle = cluster.gpus - config.batch_size
+    node = cluster.gpus // cluster.nodes
+    if training.gpus < node:
         plan.warn(
-            f"batch_size is {config.batch_size}: {idle} of {cluster.gpus} GPUs idle in the M-step"
+            f"num_processes in accelerate_config is {training.gpus}: so many of {node} GPUs train"
+        )
+    if config.batch_size < training.gpus:
+        plan.warn(
+            f"batch_size is {config.batch_size}: {training.gpus - config.batch_size} of {training.gpus} GPUs that "
+            "train have nothing to do"
         )
 
 
@@ -131,16 +139,20 @@ def _add(plan: Plan, domain: str, model: str, tasks: Tasks) -> None:
     plan.assumed.append(f"{given.name}: {given.lengths}")
 
     def add(part: str, count: int, cost: Cost, memory: float = 0.0, of: Amounts = given) -> None:
-        name, _, what = part.partition(", ")
-        plan.stages.append(Stage(f"{of.name}, {what or name}", name, count, cost * count, memory))
+        kind = part.partition(", ")[0]
+        plan.stages.append(Stage(f"{of.name}: {part}", kind, count, cost * count, memory))
 
     draw = given.draw(given.train, loop.samples)
     _check_units(plan, given, draw)
     add("E-step", turns, sampling(setting, given, draw), _sampling_memory(plan, given, draw))
     add("scoring", turns, scoring(setting, given, draw))
     kept = loop.samples * given.lengths.right
-    own = m_step(setting, given, round(given.train * (min(loop.cap, kept) if loop.cap else kept)))
-    human = m_step(setting, given, given.train)
+    pairs = round(given.train * (min(loop.cap, kept) if loop.cap else kept))
+    training = trainers(setting)
+    own = m_step(setting, given, pairs, training)
+    human = m_step(setting, given, given.train, training)
+    for count, amount in ((turns, pairs), (seeds, given.train)):
+        plan.wide += m_step(setting, given, amount, setting.cluster).steps * count
     _check_m_step(plan, given, own)
     add("M-step", turns, own.steps, own.memory)
     add("M-step, SFT on human solutions", seeds, human.steps, human.memory)
@@ -197,25 +209,22 @@ def _sampling_memory(plan: Plan, given: Amounts, draw: Draw) -> float:
 def _check_m_step(plan: Plan, given: Amounts, made: MStep) -> None:
     machine, loop = plan.setting.cluster.machine, given.loop
     room = USABLE * machine.memory
-    if made.memory <= room:
+    kind = "LoRA" if loop.lora_rank else "full fine-tuning"
+    told = f"{loop.model}: {kind} does not fit"
+    if made.memory <= room or any(one.startswith(told) for one in plan.warnings):
         return
-    plan.fits = False
+    plan.fits, gpus = False, trainers(plan.setting).gpus
     fsdp, thrifty = (
         replace(made.work, sharded=True),
         replace(made.work, micro=1, checkpointing=True),
     )
-    enough = (
-        n
-        for n in (2**i for i in range(1, 11))
-        if m_step_memory(plan.setting, given, fsdp, n) <= room
-    )
-    helps = [f"an accelerate_config with FSDP on {n} GPUs or more" for n in enough][:1]
-    if m_step_memory(plan.setting, given, thrifty) <= room:
+    enough = (n for n in (2, 4, 8, 16) if m_step_memory(plan.setting, given, fsdp, n) <= room)
+    helps = [f"an accelerate_config with FSDP on {n} GPUs of a node" for n in enough][:1]
+    if m_step_memory(plan.setting, given, thrifty, gpus) <= room:
         helps.append("micro_batch_size 1 with gradient_checkpointing")
-    if m_step_memory(plan.setting, given, replace(thrifty, lora=16)) <= room:
+    if m_step_memory(plan.setting, given, replace(thrifty, lora=16), gpus) <= room:
         helps.append("lora_rank 16 with micro_batch_size 1 and gradient_checkpointing")
-    kind = "LoRA" if loop.lora_rank else "full fine-tuning"
     plan.warn(
-        f"{loop.model}: {kind} does not fit: {made.memory / 1e9:.0f} GB a GPU, which has {machine.memory / 1e9:.0f}; "
+        f"{told}: {made.memory / 1e9:.0f} GB a GPU, which has {machine.memory / 1e9:.0f}; "
         f"what helps: {'; '.join(helps) or 'GPUs with more memory'}"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from restem_lib.config import PROJECT, Config, ConfigError, Loop, parse_yaml
+from restem_lib.config import Config, ConfigError, Loop, parse_yaml
 from restem_lib.cost_model import (
     CHECKPOINT_BYTES,
     Cluster,
@@ -70,7 +70,8 @@ class Amounts:
 
     @property
     def name(self) -> str:
-        return f"{Path(self.loop.task).stem}, {self.loop.model.rpartition('/')[2]}"
+        model = self.loop.model.rpartition("/")[2].removesuffix(".gguf")
+        return f"{Path(self.loop.task).stem}, {model}"
 
     def draw(self, prompts: int, n: int, *, top_p: bool = False) -> Draw:
         """n completions of each of so many problems, the longest as long as may be."""
@@ -95,7 +96,7 @@ def sampling(setting: Setting, given: Amounts, draw: Draw) -> Cost:
     sizes = list(units(given.loop, draw))
     costs = {size: shard(*size) for size in set(sizes)}
     weights = given.shape.parameters * setting.cluster.machine.width
-    start = Cost({"start-up": pace.start + weights / DISK})
+    start = Cost({"start-up": pace.start + pace.first + weights / DISK})
     return makespan((costs[size] for size in sizes), setting.workers) + start
 
 
@@ -118,15 +119,16 @@ def rows(setting: Setting, given: Amounts, draw: Draw) -> int:
 
 
 def scoring(setting: Setting, given: Amounts, draw: Draw) -> Cost:
-    """Seconds to score samples: a shard has the cores of its worker, and no more than two for final answers."""
-    cluster = setting.cluster
-    alone = cluster.gpus == 1 and setting.config.executor == "local"
-    workers = 1 if alone else min(len(list(units(given.loop, draw))), setting.workers)
-    cores = cluster.machine.cores * setting.joined
+    """Seconds to score samples: in one process, or shard by shard in workers; programs have all of a worker's cores."""
+    cluster, config = setting.cluster, setting.config
+    workers, cores = 1, cluster.cores // cluster.nodes
+    if cluster.gpus > 1 or config.executor == "ray":
+        shards = sum(1 for _ in units(given.loop, draw))
+        workers = max(1, min(shards, cluster.cores // config.worker_cpus))
+        cores = config.worker_cpus
     if given.grader != "programs":
-        cores = 1  # the helpers are counted in SCORING
-    seconds = draw.prompts * draw.n * SCORING[given.grader]
-    return Cost({"grader": seconds / (workers * cores)})
+        cores = 1  # its helpers are counted in SCORING
+    return Cost({"grader": draw.prompts * draw.n * SCORING[given.grader] / (workers * cores)})
 
 
 def evaluated(setting: Setting, given: Amounts, draw: Draw) -> Cost:
@@ -146,12 +148,22 @@ class MStep(NamedTuple):
     checkpoint: float
 
 
-def m_step(setting: Setting, given: Amounts, pairs: int) -> MStep:
+def trainers(setting: Setting) -> Cluster:
+    """The GPUs that M-steps run on: those of one node, or as many of them as accelerate_config says.
+
+    Raises ConfigError for a file that is not there.
+    """
+    node = setting.cluster.gpus // setting.cluster.nodes
+    _, wanted = _accelerate(setting.config) or ("", node)
+    return Cluster(setting.cluster.machine, min(node, wanted))
+
+
+def m_step(setting: Setting, given: Amounts, pairs: int, on: Cluster) -> MStep:
     """An M-step on so many pairs to its last epoch: how soon the validation reward ends it nobody knows.
 
     Raises ConfigError for an accelerate_config that is not there.
     """
-    loop, shape, cluster = given.loop, given.shape, setting.cluster
+    loop, shape = given.loop, given.shape
     pairs = max(1, pairs)
     epoch = math.ceil(pairs / loop.batch_size)
     total = max(1, round(loop.max_epochs * epoch))
@@ -167,15 +179,16 @@ def m_step(setting: Setting, given: Amounts, pairs: int) -> MStep:
         checkpointing=loop.gradient_checkpointing,
         lora=loop.lora_rank,
     )
-    fits = m_step_memory(setting, given, work) <= USABLE * cluster.machine.memory
-    work = replace(work, sharded=_sharded(setting, fits))
-    model = shape.parameters * cluster.machine.width
+    kind, _ = _accelerate(setting.config) or ("", 0)
+    small = m_step_memory(setting, given, work, on.gpus) <= USABLE * on.machine.memory
+    work = replace(work, sharded=kind == "FSDP" if kind else on.gpus > 1 and not small)
+    model = shape.parameters * on.machine.width
     checkpoint = model + shape.parameters * (4 if loop.lora_rank else CHECKPOINT_BYTES)
     written = Cost({"disk": (candidates * checkpoint + model) / DISK})
     pace = setting.paces.training
-    steps = training(shape, cluster, pace, work) + written
-    steps += Cost({"start-up": pace.start + 4 * shape.parameters / DISK})
-    memory = m_step_memory(setting, given, work)
+    steps = training(shape, on, pace, work) + written
+    steps += Cost({"start-up": pace.start + pace.first + 4 * shape.parameters / DISK})
+    memory = m_step_memory(setting, given, work, on.gpus)
     return MStep(steps, validation(setting, given), candidates, work, memory, checkpoint)
 
 
@@ -188,24 +201,22 @@ def validation(setting: Setting, given: Amounts) -> Cost:
     return cost if setting.cluster.gpus == 1 else Cost({"one GPU": cost.total})
 
 
-def m_step_memory(setting: Setting, given: Amounts, work: Training, gpus: int = 0) -> float:
-    """Bytes on the fullest GPU, the candidate's samples included; of so many GPUs, if not those there are."""
-    cluster = replace(setting.cluster, gpus=gpus or setting.cluster.gpus)
-    look = given.draw(given.validation, 1)
-    beside = sampling_memory(given.shape, cluster.machine, look, setting.paces.torch)
-    beside -= given.shape.parameters * cluster.machine.width  # the candidate is counted already
-    return training_memory(given.shape, cluster, work) + beside
+def m_step_memory(setting: Setting, given: Amounts, work: Training, gpus: int) -> float:
+    """Bytes on the fullest of so many GPUs, with what it takes to draw the candidate's samples."""
+    machine, look = setting.cluster.machine, given.draw(given.validation, 1)
+    beside = sampling_memory(given.shape, machine, look, setting.paces.torch)
+    beside -= given.shape.parameters * machine.width  # the candidate is counted already
+    return training_memory(given.shape, Cluster(machine, gpus), work) + beside
 
 
-def _sharded(setting: Setting, fits: bool) -> bool:
-    """Whether the M-step is sharded (FSDP): as accelerate_config says, else on several GPUs if it is too large for one.
-
-    Raises ConfigError for a file that is not there.
-    """
-    if not setting.config.accelerate_config:
-        return not fits and setting.cluster.gpus > 1
-    path = PROJECT / setting.config.accelerate_config
+def _accelerate(config: Config) -> tuple[str, int] | None:
+    """Kind and number of processes in accelerate_config; None for none. Raises ConfigError."""
+    if not config.accelerate_config:
+        return None
+    path = Path(config.accelerate_config).expanduser()
     if not path.is_file():
-        raise ConfigError(f"accelerate_config names {path}, which is not a file")
+        raise ConfigError(f"accelerate_config is {config.accelerate_config!r}, which is no file")
     values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    return isinstance(values, dict) and values.get("distributed_type") == "FSDP"
+    if not isinstance(values, dict) or not isinstance(values.get("num_processes"), int):
+        raise ConfigError(f"{path} (accelerate_config) has no num_processes")
+    return str(values.get("distributed_type")), values["num_processes"]
