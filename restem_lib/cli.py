@@ -57,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
 
+    text = (
+        "hours, memory and disk of a preset on this machine or on a cluster, before anything runs"
+    )
+    surveys.add_plan(add("plan", surveys.plan, text))
+
     train = add("train", commands.train, "run the EM loop on a model and a task of one's own")
     _add_what(train)
     train.add_argument("--iterations", type=int, default=1)

@@ -301,6 +301,12 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
             raise ConfigError(f"unknown key {name!r} in {where}{hint}")
 
 
+def preset_path(name: str) -> Path:
+    """The file of a preset: a name in params/, or a path that ends in .yaml."""
+    is_file = name.endswith((".yaml", ".yml"))
+    return Path(name) if is_file else PROJECT / "params" / f"{name}.yaml"
+
+
 def load_preset(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a complete preset file; every key of the table must be there. Raises ConfigError."""
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The commands that look: at tasks, rewards, the exam, the store, this machine; cli.py reads their arguments."""
+"""The commands that look: at tasks, plans, rewards, the exam, the store, this machine; cli.py reads their arguments."""
 
 from __future__ import annotations
 
@@ -48,6 +48,22 @@ def tasks(args: argparse.Namespace) -> None:
                 f"  {found.first} / {found.second}: {found.exact} the same, {found.partial} partly, "
                 f"of {found.of}{'  (' if such else ''}{such}{')' if such else ''}"
             )
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `restem plan`."""
+    add = parser.add_argument
+    add("--preset", default="cpu", help="a name in params/, or the path of a .yaml file")
+    add("--gpus", type=int, default=0, help="in all (default: 0, this machine's CPU)")
+    add("--gpu-type", default="", help="such as A100-80, H100, L40S; cpu: this machine")
+    add("--nodes", type=int, help="with as many GPUs each (default: as few as hold 8 each)")
+
+
+def plan(args: argparse.Namespace) -> None:
+    """Say what a preset will take: hours, memory and disk, by a cost model."""
+    from restem_lib import forecast
+
+    forecast.command(args)
 
 
 def verify(args: argparse.Namespace) -> None:

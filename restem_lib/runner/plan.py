@@ -18,6 +18,7 @@ from restem_lib.config import (
     from_mapping,
     load_preset,
     parse_yaml,
+    preset_path,
 )
 from restem_lib.models import WEIGHTS
 from restem_lib.provenance import PACKAGES, version
@@ -65,9 +66,7 @@ def make_plan(names: Sequence[str], preset: str, overrides: Sequence[str], noteb
 
     A run that `overrides` modifies has its own out_dir: it never mixes with the preset's.
     """
-    path = PROJECT / "params" / f"{preset}.yaml"
-    if preset.endswith((".yaml", ".yml")):
-        path = Path(preset)
+    path = preset_path(preset)
     wanted = _parse(overrides)
     config, plain = load_preset(path, wanted), load_preset(path)
     sources = _sources(names, notebooks)
