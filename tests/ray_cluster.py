@@ -47,6 +47,7 @@ class Cluster:
         }
         self.groups: dict[int, int] = {}
         """Process groups of the nodes that run."""
+        self.drivers: list[subprocess.Popen[str]] = []
         self.address = f"{self.ip(HEAD)}:{6379 if namespaces else 20000 + os.getpid() % 10000}"
 
     def ip(self, node: int) -> str:
@@ -70,7 +71,12 @@ class Cluster:
         self.mend()
 
     def mend(self) -> None:
-        """Start the worker nodes that do not run."""
+        """End the drivers and start the worker nodes that do not run: as if no test had been before."""
+        while self.drivers:
+            driver = self.drivers.pop()
+            if driver.poll() is None:
+                os.killpg(driver.pid, signal.SIGKILL)
+            driver.communicate()
         for node in WORKERS:
             if node not in self.groups:
                 self._start(node, [f"--address={self.address}", "--num-cpus=1"])
@@ -88,9 +94,13 @@ class Cluster:
             self.kill(node)
         raise RuntimeError(output)
 
-    def start(
-        self, command: Sequence[str], node: int = HEAD, **environment: str
-    ) -> subprocess.Popen[str]:
+    def drive(self, command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+        """Run a command of restem on the head, with this cluster's workers."""
+        options = ["--executor", "ray", "--ray-address", self.address]
+        self.drivers.append(self.start([*command, *options], HEAD, **environment))
+        return self.drivers[-1]
+
+    def start(self, command: Sequence[str], node: int, **environment: str) -> subprocess.Popen[str]:
         """A process on a node, the leader of a group of its own."""
         where = ["ip", "netns", "exec", f"{self.name}-{node}"] if self.namespaces else []
         return subprocess.Popen(
@@ -108,6 +118,8 @@ class Cluster:
             os.killpg(self.groups.pop(node), signal.SIGKILL)
 
     def close(self) -> None:
+        for driver in self.drivers:
+            driver.kill()
         for node in list(self.groups):
             self.kill(node)
         if self.namespaces:
