@@ -81,7 +81,7 @@ def examine() -> dict[str, Any]:
         "ray": _row(
             find_spec("ray") is not None,
             version("ray"),
-            "pip install 'restem-lib[ray]' to draw and score samples on a cluster (docs/cluster.md); one machine needs none",
+            "pip install 'restem-lib[ray]' for a cluster (docs/cluster.md); one machine needs none",
         ),
         "sandbox": _sandbox(),
         "grader workers": _row(

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from restem_lib.config import PROJECT
@@ -46,6 +47,7 @@ class Cluster:
         }
         self.groups: dict[int, int] = {}
         """Process groups of the nodes that run."""
+        self.drivers: list[subprocess.Popen[str]] = []
         self.address = f"{self.ip(HEAD)}:{6379 if namespaces else 20000 + os.getpid() % 10000}"
 
     def ip(self, node: int) -> str:
@@ -64,36 +66,43 @@ class Cluster:
                 _ip(f"-n {space} link set eth0 up")
                 _ip(f"-n {space} link set lo up")
         port = self.address.split(":")[1]
-        self._start(
-            {HEAD: ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]}
-        )
+        head = ["--head", f"--port={port}", f"--temp-dir={self.folder}"]
+        self._start(HEAD, [*head, "--num-cpus=0", "--include-dashboard=false"])
         self.mend()
 
     def mend(self) -> None:
-        """Start the worker nodes that do not run."""
-        missing = [node for node in WORKERS if node not in self.groups]
-        self._start({node: [f"--address={self.address}", "--num-cpus=1"] for node in missing})
+        """End the drivers and start the worker nodes that do not run: as if no test had been before."""
+        while self.drivers:
+            driver = self.drivers.pop()
+            if driver.poll() is None:
+                os.killpg(driver.pid, signal.SIGKILL)
+            driver.communicate()
+        for node in WORKERS:
+            if node not in self.groups:
+                self._start(node, [f"--address={self.address}", "--num-cpus=1"])
 
-    def _start(self, nodes: dict[int, list[str]]) -> None:
-        started = {}
-        for node, options in nodes.items():
-            where = [f"--node-ip-address={self.ip(node)}", f"--temp-dir={self.folder}"]
-            if node != HEAD:
-                where.pop()
-            ports = [] if self.namespaces else [f"--dashboard-agent-listen-port={52365 + node}"]
-            small = ["--object-store-memory=80000000", "--disable-usage-stats"]
-            started[node] = self.start([str(RAY), "start", *options, *where, *ports, *small], node)
-        for node, process in started.items():
+    def _start(self, node: int, options: list[str]) -> None:
+        ports = [] if self.namespaces else [f"--dashboard-agent-listen-port={52365 + node}"]
+        small = ["--object-store-memory=80000000", "--disable-usage-stats"]
+        command = [str(RAY), "start", f"--node-ip-address={self.ip(node)}", *options]
+        for _ in range(3):  # on a busy machine a node may miss the half minute that Ray gives it
+            process = self.start([*command, *ports, *small], node)
             output, _ = process.communicate(timeout=120)
-            assert process.returncode == 0, output
             self.groups[node] = process.pid
+            if process.returncode == 0:
+                return
+            self.kill(node)
+        raise RuntimeError(output)
 
-    def start(
-        self, command: Sequence[str], node: int = HEAD, **environment: str
-    ) -> subprocess.Popen[str]:
+    def drive(self, command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+        """Run a command of restem on the head, with this cluster's workers."""
+        options = ["--executor", "ray", "--ray-address", self.address]
+        self.drivers.append(self.start([*command, *options], HEAD, **environment))
+        return self.drivers[-1]
+
+    def start(self, command: Sequence[str], node: int, **environment: str) -> subprocess.Popen[str]:
         """A process on a node, the leader of a group of its own."""
         where = ["ip", "netns", "exec", f"{self.name}-{node}"] if self.namespaces else []
-        # A file, for what `ray start` leaves running would hold a pipe open.
         return subprocess.Popen(
             [*where, *command],
             env=self.environment | environment,
@@ -105,9 +114,12 @@ class Cluster:
 
     def kill(self, node: int) -> None:
         """kill -9 of everything that runs on a node."""
-        os.killpg(self.groups.pop(node), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.groups.pop(node), signal.SIGKILL)
 
     def close(self) -> None:
+        for driver in self.drivers:
+            driver.kill()
         for node in list(self.groups):
             self.kill(node)
         if self.namespaces:
