@@ -42,7 +42,8 @@ def tune(base: Path, root: Path, **settings: object) -> Tuned:
     """Ten steps on batches of 8, the last of them of one example; answers differ in length."""
     stage = Stage(root, "filter", 1, {"of": "test"})
     pairs = [
-        Pair(f"p/{i}", 0, f"Q: {i % 10}\nA:", f"{' 1' * (i % 10 == 9)}\n#### {i % 10}") for i in range(33)
+        Pair(f"p/{i}", 0, f"Q: {i % 10}\nA:", f"{' 1' * (i % 10 == 9)}\n#### {i % 10}")
+        for i in range(33)
     ]
     with stage.work():
         if stage.missing(["pairs.parquet"]):
@@ -101,6 +102,7 @@ def test_two_processes_train_as_one(
     assert max(float((after[name] - before[name]).abs().max()) for name in after) > 1e-3
 
 
+@pytest.mark.slow
 def test_every_task_of_the_toy_world_can_be_sent_to_a_process() -> None:
     for name in names():
         if name.startswith("toy-"):
@@ -190,7 +192,7 @@ def test_too_few_gpus_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def train(tiny: Path, copying: Path, out: Path) -> list[str]:
-    """The command of a run whose M-step has 100 steps."""
+    """The command of a run whose M-step has many steps."""
     flags = {
         "model": tiny,
         "task": copying,
@@ -202,7 +204,7 @@ def train(tiny: Path, copying: Path, out: Path) -> list[str]:
         "test-problems": 50,
         "learning-rate": 1e-3,
         "batch-size": 8,
-        "max-epochs": 8,
+        "max-epochs": 4,
         "eval-every": 0.5,
         "patience": 99,
         "accelerate-config": DDP,
@@ -225,20 +227,20 @@ def contents(out: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def whole(
-    tiny: Path, copying: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, str], float]:
-    """What an uninterrupted run writes, and how long a second one takes, which finds all done."""
+def whole(tiny: Path, copying: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What an uninterrupted run writes; the same command once more finds all done."""
     out = tmp_path_factory.mktemp("whole")
+    made = []
     for _ in range(2):
-        began = time.monotonic()
         process = start(train(tiny, copying, out))
         said, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
         assert "model: " in said
-    [tuned] = out.glob("stages/tune-*")
-    assert open_stage(tuned).key["settings"]["processes"] == ["MULTI_CPU", 2]
-    return contents(out), time.monotonic() - began
+        [tuned] = out.glob("stages/tune-*")
+        assert open_stage(tuned).key["settings"]["processes"] == ["MULTI_CPU", 2]
+        made.append((tuned / "manifest.json").stat().st_mtime_ns)
+    assert made[0] == made[1]
+    return contents(out)
 
 
 def checkpoint(out: Path, process: subprocess.Popen[str]) -> Path:
@@ -264,12 +266,12 @@ def processes_of(out: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["driver", "all", "one"])
+@pytest.mark.parametrize("victim", ["driver", "one"])
 def test_a_run_killed_in_its_m_step_ends_as_an_uninterrupted_one(
     tiny: Path,
     copying: Path,
     tmp_path: Path,
-    whole: tuple[dict[str, str], float],
+    whole: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     victim: str,
 ) -> None:
@@ -279,8 +281,7 @@ def test_a_run_killed_in_its_m_step_ends_as_an_uninterrupted_one(
     checkpoint(out, process)
     alive = processes_of(tmp_path)
     assert len(alive) == 4
-    for pid in {"driver": [process.pid], "all": alive, "one": [max(alive)]}[victim]:
-        os.kill(pid, signal.SIGKILL)
+    os.kill(process.pid if victim == "driver" else max(alive), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (1 if victim == "one" else -signal.SIGKILL)
     if victim == "one":
@@ -292,7 +293,7 @@ def test_a_run_killed_in_its_m_step_ends_as_an_uninterrupted_one(
     assert list(out.glob("stages/tune-*/checkpoint-*"))
     again = start(train(tiny, copying, out))
     assert again.communicate(timeout=200) and again.returncode == 0
-    assert contents(out) == whole[0]
+    assert contents(out) == whole
 
 
 @pytest.mark.slow
@@ -301,7 +302,7 @@ def test_a_run_stopped_in_its_m_step_goes_on_from_there(
     tiny: Path,
     copying: Path,
     tmp_path: Path,
-    whole: tuple[dict[str, str], float],
+    whole: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     at: str,
 ) -> None:
@@ -327,4 +328,4 @@ def test_a_run_stopped_in_its_m_step_goes_on_from_there(
     damaged.write_bytes(content)
     again = start(train(tiny, copying, out))
     assert again.communicate(timeout=200) and again.returncode == 0
-    assert contents(out) == whole[0]
+    assert contents(out) == whole
