@@ -136,7 +136,8 @@ def run(file: str, work: Callable[..., object], *arguments: Any) -> None:
             why = failed.splitlines()[-1:] + "".join(said).splitlines()[-TAIL:]
             raise LaunchError(
                 f"the processes of {file} failed (exit code {code}). What was finished is kept: run the same command "
-                "again to go on. The end of what they said, all of which is above:\n" + "\n".join(why)
+                "again to go on. The end of what they said, all of which is above:\n"
+                + "\n".join(why)
             )
 
 

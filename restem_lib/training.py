@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY = 600.0
 """Seconds between checkpoints; there is one at each candidate too."""
+IMPATIENCE = 2.0
+"""Seconds after which a second Ctrl-C or SIGTERM does not wait for the step: a scheduler's comes to the parent too, which
+passes it on."""
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
@@ -151,13 +154,13 @@ def train(
 
 @contextmanager
 def _stop_asked() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C or SIGTERM came. The first is only noted, so that a step can end; the second interrupts."""
-    came: list[int] = []
+    """Tells whether Ctrl-C or SIGTERM came. The first is only noted, so that a step can end; a later one interrupts."""
+    came: list[float] = []
 
     def note(number: int, _: Any) -> None:
-        if came:
+        if came and time.monotonic() - came[0] > IMPATIENCE:
             raise KeyboardInterrupt
-        came.append(number)
+        came.append(time.monotonic())
 
     if threading.current_thread() is not threading.main_thread():  # which alone can have handlers
         yield lambda: False

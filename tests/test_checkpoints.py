@@ -9,7 +9,7 @@ import random
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 
 @contextmanager
-def at_step(wanted: int, act: object) -> Iterator[None]:
+def at_step(wanted: int, act: Callable[[], object]) -> Iterator[None]:
     """Do something in the middle of a step of the M-step."""
     step, count = Learner.step, 0
 
@@ -73,7 +73,7 @@ def at_step(wanted: int, act: object) -> Iterator[None]:
         nonlocal count
         count += 1
         if count == wanted:
-            act()  # type: ignore[operator]
+            act()
         return step(self, *arguments)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -99,7 +99,11 @@ def test_a_stopped_m_step_writes_a_checkpoint_and_goes_on_from_it(
     assert kept(tmp_path) == []
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_step(tiny: Path, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_the_step(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "IMPATIENCE", 0.0)
+
     def twice() -> None:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
@@ -146,12 +150,16 @@ def test_a_damaged_checkpoint_is_named_before_any_training(
         file.unlink()
     else:
         file.write_bytes(content[:150] if damage == "truncated" else flipped)
-    with pytest.raises(StoreError, match=r"checkpoint-000003/.*Delete .*checkpoint-000003") as error:
+    with pytest.raises(
+        StoreError, match=r"checkpoint-000003/.*Delete .*checkpoint-000003"
+    ) as error:
         checkpoints.latest(tmp_path)
     assert name in str(error.value) or name == "checksums.json"  # which may then blame another
 
 
-@pytest.mark.parametrize("limit", [60_000, 1_000])  # of a file: the weights do not fit, nothing does
+@pytest.mark.parametrize(
+    "limit", [60_000, 1_000]
+)  # of a file: the weights do not fit, nothing does
 def test_a_full_disk_keeps_the_checkpoint_before(
     tiny: Path, tmp_path: Path, whole: dict[str, str], limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +202,9 @@ def test_an_m_step_killed_at_random_moments_ends_in_the_same_bytes(
     tiny: Path, tmp_path: Path, whole: dict[str, str]
 ) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["restem_lib.sft", "restem_lib.engines.torch_engine", "datasets"])
+    context.set_forkserver_preload(
+        ["restem_lib.sft", "restem_lib.engines.torch_engine", "datasets"]
+    )
     rng, kills = random.Random(0), 0
     for attempt in range(60):
         process = context.Process(target=child, args=(tiny, tmp_path))

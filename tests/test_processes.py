@@ -1,0 +1,331 @@
+"""The M-step on several processes: the same training as in one, and nothing lost when they end early."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from restem_lib import em, launching
+from restem_lib.config import PROJECT, Common, ConfigError, Loop
+from restem_lib.launching import LaunchError
+from restem_lib.learner import Diverged
+from restem_lib.models import load_model
+from restem_lib.records import Pair, Problem
+from restem_lib.sft import Tuned, fine_tune
+from restem_lib.store import Shards, Stage, open_stage, stages, write_records
+from restem_lib.tasks import Task, jsonl, load_task, names
+
+VALIDATION = [Problem(f"v/{i}", str(i % 10), str(i % 10)) for i in range(20)]
+TASK = Task("copy", (), (), template="Q: {question}\nA:")
+DDP = str(PROJECT / "params" / "accelerate" / "ddp_cpu2.yaml")
+
+
+@pytest.fixture(scope="session")
+def fsdp(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The project's own configuration for FSDP, on two CPU processes."""
+    text = (PROJECT / "params" / "accelerate" / "fsdp.yaml").read_text()
+    path = tmp_path_factory.mktemp("accelerate") / "fsdp_cpu2.yaml"
+    path.write_text(text.replace("num_processes: 8", "num_processes: 2") + "use_cpu: true\n")
+    return str(path)
+
+
+def tune(base: Path, root: Path, **settings: object) -> Tuned:
+    """Ten steps on batches of 8, the last of them of one example; answers differ in length."""
+    stage = Stage(root, "filter", 1, {"of": "test"})
+    pairs = [
+        Pair(f"p/{i}", 0, f"Q: {i % 10}\nA:", f"{' 1' * (i % 10 == 9)}\n#### {i % 10}")
+        for i in range(33)
+    ]
+    with stage.work():
+        if stage.missing(["pairs.parquet"]):
+            write_records(stage, "pairs.parquet", pairs, Pair, 0.0)
+    defaults = {
+        "learning_rate": 1e-3,
+        "batch_size": 8,
+        "max_epochs": 2.0,
+        "eval_every": 1.0,
+        "patience": 99,
+        "max_new_tokens": 12,
+        "dtype": "float32",
+    }
+    config = Common(runs_dir=str(root), **{**defaults, **settings})  # type: ignore[arg-type]
+    return fine_tune(base, Shards(stage, ("pairs.parquet",)), TASK, VALIDATION, 0, config)
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return dict(load_model(model, torch.float32).state_dict())
+
+
+ROUNDING = 1e-6
+"""How far apart one and two processes may be after ten steps: losses relatively, weights absolutely."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("ddp", {}),
+        ("ddp", {"micro_batch_size": 2}),
+        ("ddp", {"lora_rank": 4}),
+        ("fsdp", {"micro_batch_size": 2}),
+        ("fsdp", {"lora_rank": 4, "gradient_checkpointing": True}),
+    ],
+    ids=str,
+)
+def test_two_processes_train_as_one(
+    tiny: Path, tmp_path: Path, fsdp: str, kind: str, settings: dict[str, object]
+) -> None:
+    if "lora_rank" in settings:
+        pytest.importorskip("peft")
+        settings = {**settings, "learning_rate": 1e-2}
+    one = tune(tiny, tmp_path, **settings)
+    two = tune(tiny, tmp_path, **settings, accelerate_config=DDP if kind == "ddp" else fsdp)
+    kinds = {"ddp": "MULTI_CPU", "fsdp": "FSDP"}
+    assert open_stage(two.model.parent).key["settings"]["processes"] == [kinds[kind], 2]
+    assert "processes" not in open_stage(one.model.parent).key["settings"]
+    for a, b in zip(one.history[1:], two.history[1:], strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=ROUNDING)
+        assert (a.step, a.reward, a.best) == (b.step, b.reward, b.best)
+    before, after, other = weights(tiny), weights(one.model), weights(two.model)
+    assert not one.history[0].best
+    assert after.keys() == other.keys()
+    assert max(float((after[name] - other[name]).abs().max()) for name in after) < ROUNDING
+    assert max(float((after[name] - before[name]).abs().max()) for name in after) > 1e-3
+
+
+@pytest.mark.slow
+def test_every_task_of_the_toy_world_can_be_sent_to_a_process() -> None:
+    for name in names():
+        if name.startswith("toy-"):
+            assert pickle.loads(pickle.dumps(load_task(name))).name == name
+
+
+@pytest.mark.slow
+def test_an_error_for_people_comes_out_of_a_process_as_itself(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"Lower learning_rate \(now 1e\+30\)"):
+        tune(tiny, tmp_path, learning_rate=1e30, accelerate_config=DDP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("raise ValueError('a bug')", "ValueError: a bug"),
+        ("os.kill(os.getpid(), 9)", "SIGKILL"),
+        ("sys.exit(0)", "exit code 0"),
+    ],
+)
+def test_a_process_that_dies_takes_the_others_along_and_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, found: str
+) -> None:
+    (tmp_path / "dying.py").write_text(
+        "import os, sys, time\n"
+        "def work():\n"
+        f"    if os.environ['RANK'] == '1': {code}\n"
+        "    if 'exit' not in CODE: time.sleep(60)\n"
+        "    sys.exit(0)\n"
+        f"CODE = {code!r}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import dying  # type: ignore[import-not-found]
+
+    began = time.monotonic()
+    with pytest.raises(LaunchError, match=found):
+        launching.run(DDP, dying.work)
+    assert time.monotonic() - began < 40
+
+
+CASES = {
+    "missing": (None, "which is no file"),
+    "not YAML": ("a: [", "not valid YAML"),
+    "no keys": ("- 1\n", "holds no keys"),
+    "no type": ("num_processes: 2\n", "distributed_type in .* is None"),
+    "one process": ("distributed_type: 'NO'\nnum_processes: 1\n", "leave accelerate_config empty"),
+    "deepspeed": ("distributed_type: DEEPSPEED\nnum_processes: 2\n", "MULTI_CPU, MULTI_GPU, FSDP"),
+    "no number": ("distributed_type: MULTI_CPU\n", "num_processes in .* is None"),
+    "none": ("distributed_type: MULTI_CPU\nnum_processes: 0\n", "a whole number from 1"),
+    "machines": (
+        "distributed_type: MULTI_GPU\nnum_processes: 16\nnum_machines: 2\n",
+        "runs on one machine",
+    ),
+    "FSDP 1": ("distributed_type: FSDP\nnum_processes: 2\n", "set fsdp_version: 2"),
+    "code": ("distributed_type: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+}
+
+
+@pytest.mark.parametrize(("text", "found"), CASES.values(), ids=CASES)
+def test_a_configuration_of_no_use_stops_before_any_work(
+    tiny: Path, copying: Path, tmp_path: Path, text: str | None, found: str
+) -> None:
+    file = tmp_path / "accelerate.yaml"
+    if text is not None:
+        file.write_text(text)
+    loop = Loop(
+        model=str(tiny), task=str(copying), runs_dir=str(tmp_path), accelerate_config=str(file)
+    )
+    with pytest.raises(ConfigError, match=found):
+        next(em.rest_em(loop, jsonl.load(copying)))
+    assert stages(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "params" / "accelerate").iterdir()), ids=str)
+def test_the_projects_configurations_are_of_use(path: Path) -> None:
+    assert launching.check(str(path))
+
+
+def test_too_few_gpus_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(ConfigError, match="wants 8 GPUs, but 4 are here"):
+        launching.run(str(PROJECT / "params" / "accelerate" / "ddp.yaml"), print)
+
+
+# --- the same command ---------------------------------------------------------------------------------------------
+
+
+def train(tiny: Path, copying: Path, out: Path) -> list[str]:
+    """The command of a run whose M-step has many steps."""
+    flags = {
+        "model": tiny,
+        "task": copying,
+        "out": out,
+        "dtype": "float32",
+        "problems": 40,
+        "samples": 6,
+        "max-new-tokens": 6,
+        "test-problems": 50,
+        "learning-rate": 1e-3,
+        "batch-size": 8,
+        "max-epochs": 4,
+        "eval-every": 0.5,
+        "patience": 99,
+        "accelerate-config": DDP,
+    }
+    given = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "restem_lib.cli", "train", *given]
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def contents(out: Path) -> dict[str, str]:
+    """Checksums of everything deterministic."""
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name != "manifest.json" and ".locks" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Path, copying: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What an uninterrupted run writes; the same command once more finds all done."""
+    out = tmp_path_factory.mktemp("whole")
+    made = []
+    for _ in range(2):
+        process = start(train(tiny, copying, out))
+        said, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+        assert "model: " in said
+        [tuned] = out.glob("stages/tune-*")
+        assert open_stage(tuned).key["settings"]["processes"] == ["MULTI_CPU", 2]
+        made.append((tuned / "manifest.json").stat().st_mtime_ns)
+    assert made[0] == made[1]
+    return contents(out)
+
+
+def checkpoint(out: Path, process: subprocess.Popen[str]) -> Path:
+    """Wait for the first."""
+    while not (found := list(out.glob("stages/tune-*/checkpoint-*"))):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    return found[0]
+
+
+def processes_of(out: Path) -> list[int]:
+    """Those that work for a run: its own process, `accelerate launch`, the processes of the M-step."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_bytes()
+            environment = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if folder.name.isdigit() and b"restem_lib" in words and os.fsencode(out) in environment:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["driver", "one"])
+def test_a_run_killed_in_its_m_step_ends_as_an_uninterrupted_one(
+    tiny: Path,
+    copying: Path,
+    tmp_path: Path,
+    whole: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    victim: str,
+) -> None:
+    monkeypatch.setenv("RUN_OF_A_TEST", str(tmp_path))
+    out = tmp_path / "out"
+    process = start(train(tiny, copying, out))
+    checkpoint(out, process)
+    alive = processes_of(tmp_path)
+    assert len(alive) == 4
+    os.kill(process.pid if victim == "driver" else max(alive), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (1 if victim == "one" else -signal.SIGKILL)
+    if victim == "one":
+        assert "run the same command again" in errors
+    deadline = time.monotonic() + 10
+    while processes_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(tmp_path) == []
+    assert list(out.glob("stages/tune-*/checkpoint-*"))
+    again = start(train(tiny, copying, out))
+    assert again.communicate(timeout=200) and again.returncode == 0
+    assert contents(out) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["driver", "all"])  # Ctrl-C and kill; what a scheduler may do
+def test_a_run_stopped_in_its_m_step_goes_on_from_there(
+    tiny: Path,
+    copying: Path,
+    tmp_path: Path,
+    whole: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+) -> None:
+    monkeypatch.setenv("RUN_OF_A_TEST", str(tmp_path))
+    out = tmp_path / "out"
+    process = start(train(tiny, copying, out))
+    first = checkpoint(out, process)
+    for pid in [process.pid] if at == "driver" else processes_of(tmp_path):
+        os.kill(pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    [last] = out.glob("stages/tune-*/checkpoint-*")
+    assert last.name >= first.name
+
+    damaged = last / "optimizer.bin"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-9] + b"?" + content[-8:])
+    refused = start(train(tiny, copying, out))
+    assert f"{damaged} is damaged" in refused.communicate(timeout=100)[1]
+    assert refused.returncode == 1
+    damaged.write_bytes(content)
+    again = start(train(tiny, copying, out))
+    assert again.communicate(timeout=200) and again.returncode == 0
+    assert contents(out) == whole
