@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from restem_lib import UserError
 from restem_lib.config import PROJECT
+from restem_lib.files import StoreError, file_sha256
 from restem_lib.provenance import version
-from restem_lib.store import KEY, Stage, StoreError, digest, file_sha256, open_stage
+from restem_lib.store import KEY, Stage, digest, open_stage
 
 if TYPE_CHECKING:
     import torch
