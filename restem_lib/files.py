@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from restem_lib import UserError
 
 TEMPORARY = ".tmp-"
 """What the names of half-written files begin with."""
+FAILED_WRITE = re.compile(r"\(os error \d+\)|PytorchStreamWriter|inline_container")
+"""In what safetensors and torch say, with exceptions of their own, when a file cannot be written."""
 
 
 class StoreError(UserError, RuntimeError):
@@ -66,8 +69,10 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system says when `path` cannot be written into a StoreError that says what to do."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except Exception as error:
+        if not isinstance(error, OSError) and not FAILED_WRITE.search(str(error)):
+            raise
+        reason = getattr(error, "strerror", "") or str(error).partition("\n")[0]
         raise StoreError(
             f"cannot write {path}: {reason}. What was finished before is kept; "
             "make room or choose another folder with --out (runs_dir), then run the same command again"

@@ -87,7 +87,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load the tokenizer in {folder}: {error}") from error
     if tokenizer.eos_token_id is None:
@@ -111,9 +111,24 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
+        return model.to(device()).eval()
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a causal language model from {folder}: {error}") from error
-    return model.to(device()).eval()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the model in {folder} does not fit into memory as {dtype}: choose a smaller one, or dtype bfloat16"
+        ) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, be it a GPU's or this machine's."""
+    import torch
+
+    says = str(error) if isinstance(error, RuntimeError) else ""
+    named = any(words in says for words in ("DefaultCPUAllocator", "can't allocate memory"))
+    return named or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -191,9 +206,14 @@ def _from_gguf(path: Path, runs_dir: str | Path) -> Path:
             start = time.monotonic()
             try:
                 quantised = AutoModelForCausalLM.from_pretrained(
-                    path.parent, gguf_file=path.name, dtype=torch.float32
+                    path.parent,
+                    gguf_file=path.name,
+                    dtype=torch.float32,
+                    trust_remote_code=False,
                 )
-                tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    path.parent, gguf_file=path.name, trust_remote_code=False
+                )
             except (OSError, ValueError, ImportError, KeyError) as error:
                 raise ModelError(f"cannot read the GGUF file {path}: {error}") from error
             # A model that knows it came from GGUF refuses to be saved: its weights go into a plain one.

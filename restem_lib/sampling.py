@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restem_lib.config import Common
-from restem_lib.engines import Sampling
+from restem_lib.engines import LogitsError, PromptError, Sampling
 from restem_lib.executors import in_own_process, run_stage
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype
 from restem_lib.records import Problem, Sample
@@ -126,15 +126,22 @@ def _draw(
     model: Path, units: list[Unit], sampling: Sampling, stage: Stage, config: Common, label: str
 ) -> None:
     engine = _engine(model, config)
-    for prompts in {
-        unit.prompts for unit in units
-    }:  # the last block's long prompt is no news for hours later
-        engine.tokenise(prompts, sampling.max_new_tokens)
+    # The last block's long prompt is no news for hours later.
+    for prompts, problem_ids in {unit.prompts: unit.problem_ids for unit in units}.items():
+        try:
+            engine.tokenise(prompts, sampling.max_new_tokens)
+        except PromptError as error:
+            raise PromptError(f"problem {problem_ids[error.prompt]}: {error}") from error
     total = sum(len(unit.prompts) * unit.n for unit in units)
     with progress(total, label, "sample") as bar:
         for unit in units:
             start = time.monotonic()
-            drawn = engine.generate(unit.prompts, unit.n, sampling, unit.seed, progress=bar.update)
+            try:
+                drawn = engine.generate(
+                    unit.prompts, unit.n, sampling, unit.seed, progress=bar.update
+                )
+            except LogitsError as error:
+                raise LogitsError(f"the model in {model}: {error}") from error
             samples = [
                 Sample(
                     problem_id,

@@ -65,12 +65,14 @@ class _Worker:
             return Outcome("error", f"the math-verify worker died, {fault}")
         return Outcome(reply["verdict"], reply["why"])
 
-    def _begin(self) -> None:
+    def _begin(self, tries: int = 2) -> None:
         try:
             self.server.start()
             self.server.hear(START_LIMIT)
         except (TimeoutError, Died) as fault:
             self.close()
+            if isinstance(fault, Died) and tries > 1:
+                return self._begin(tries - 1)
             raise RuntimeError(
                 "the math-verify worker did not start; to see why, run "
                 f"`{sys.executable} -m restem_lib.rewards.algebra </dev/null`"
