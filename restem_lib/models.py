@@ -50,6 +50,10 @@ def resolve(name: str, runs_dir: str | Path) -> Path:
             raise ModelError(
                 f"{path} is not a model folder: it needs config.json and *.safetensors"
             )
+        if (path / "adapter_config.json").exists():  # transformers would load another model
+            raise ModelError(
+                f"{path} holds adapters, not a whole model: merge them into their base first"
+            )
         return path
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(

@@ -223,7 +223,7 @@ class _Run:
     def resume(self, path: Path, made_of: dict[str, Any]) -> None:
         """Go on from a checkpoint. Raises PretrainError for a damaged one, or one of another recipe or text."""
         try:
-            state = torch.load(path, map_location=self.device)
+            state = torch.load(path, map_location=self.device, weights_only=True)
             found = state["made_of"]
             self.curve, self.seconds = state["curve"], state["seconds"]
             self.processes = state["processes"]

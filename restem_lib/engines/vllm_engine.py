@@ -53,6 +53,7 @@ class VllmEngine:
         arguments = EngineArgs(
             model=str(folder),
             load_format="safetensors",
+            trust_remote_code=False,
             use_tqdm_on_load=False,
             dtype=str(dtype).removeprefix("torch."),
             max_model_len=-1,  # the model's own, or what fits into memory
