@@ -13,13 +13,13 @@ from typing import NamedTuple
 from restem_lib import evaluation, styles
 from restem_lib.config import PROJECT, Common, ConfigError
 from restem_lib.evaluation import Outcome
+from restem_lib.files import replace_whole
 from restem_lib.ladder import LADDER
 from restem_lib.models import identity
 from restem_lib.paper import entry as entry_of
 from restem_lib.records import Evaluation, Problem
 from restem_lib.rewards import grader
 from restem_lib.statistics import Interval
-from restem_lib.store import replace_whole
 from restem_lib.tasks import Task, load_task
 from restem_lib.tasks.toy import LONGEST
 

@@ -9,7 +9,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from restem_lib.records import Candidate
-from restem_lib.store import TEMPORARY, StoreError, file_sha256, replace_whole
+from restem_lib.files import TEMPORARY, StoreError, file_sha256, replace_whole
 
 if TYPE_CHECKING:
     import torch

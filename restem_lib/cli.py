@@ -247,8 +247,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     pretrain.add_argument("--seed", type=int, help="another one than the recipe's")
 
-    runs = add("runs", surveys.runs, "list, explain and delete stages of the store")
-    runs.add_argument("action", nargs="?", choices=("list", "explain", "delete"), default="list")
+    runs = add("runs", surveys.runs, "list, explain, verify and delete stages of the store")
+    runs.add_argument(
+        "action", nargs="?", choices=("list", "explain", "verify", "delete"), default="list"
+    )
     runs.add_argument("stages", nargs="*", metavar="stage", help="names, or the beginning of one")
     runs.add_argument("--out", default="runs", help="root of the store")
 

@@ -58,9 +58,12 @@ def keep_correct(
                 for kept in select(rewarded, config, seed_for(seed, "filter", problem_id))
             ]
             if not pairs:
+                every = [sample for rewarded in drawn.values() for sample, _ in rewarded]
+                cut = sum(sample.finish == "length" for sample in every)
                 raise NothingKept(
-                    f"none of the {sum(map(len, drawn.values()))} samples was right, so there is nothing to train on; "
-                    "draw more samples a problem, take easier problems, a stronger model, or allow longer completions"
+                    f"none of the {len(every)} samples was right ({cut} were cut off), so there is nothing to train "
+                    "on; draw more samples a problem, take easier problems, a stronger model, or allow longer "
+                    "completions (max_new_tokens)"
                 )
             write_records(stage, "pairs.parquet", pairs, Pair, time.monotonic() - start)
     return Shards(stage, ("pairs.parquet",))

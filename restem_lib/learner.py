@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from restem_lib import UserError
 from restem_lib.batching import Example, completion_loss, distinct
 from restem_lib.config import Common
-from restem_lib.models import device, load_model, pick_dtype
+from restem_lib.models import device, load_model, out_of_memory, pick_dtype
 from restem_lib.store import seed_for
 
 if TYPE_CHECKING:
@@ -223,13 +223,10 @@ def _accelerator(dtype: torch.dtype) -> Accelerator:
 
 @contextmanager
 def _memory(config: Common) -> Iterator[None]:
-    import torch
-
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not of_memory and "can't allocate memory" not in str(error):  # as torch says it on a CPU
+        if not out_of_memory(error):
             raise
         raise OutOfMemory(
             f"out of memory in a training step ({next(iter(str(error).splitlines()), 'MemoryError')}). "

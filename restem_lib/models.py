@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from restem_lib import UserError
 from restem_lib.config import PROJECT
+from restem_lib.files import StoreError, file_sha256
 from restem_lib.provenance import version
-from restem_lib.store import KEY, Stage, StoreError, digest, file_sha256, open_stage
+from restem_lib.store import KEY, Stage, digest, open_stage
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +50,10 @@ def resolve(name: str, runs_dir: str | Path) -> Path:
             raise ModelError(
                 f"{path} is not a model folder: it needs config.json and *.safetensors"
             )
+        if (path / "adapter_config.json").exists():  # transformers would load another model
+            raise ModelError(
+                f"{path} holds adapters, not a whole model: merge them into their base first"
+            )
         return path
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(
@@ -86,7 +91,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load the tokenizer in {folder}: {error}") from error
     if tokenizer.eos_token_id is None:
@@ -112,9 +117,24 @@ def load_model(
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
+        return model.to(place or device()).eval()
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a causal language model from {folder}: {error}") from error
-    return model.to(place or device()).eval()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the model in {folder} does not fit into memory as {dtype}: choose a smaller one, or dtype bfloat16"
+        ) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, be it a GPU's or this machine's."""
+    import torch
+
+    says = str(error) if isinstance(error, RuntimeError) else ""
+    named = any(words in says for words in ("DefaultCPUAllocator", "can't allocate memory"))
+    return named or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -192,9 +212,14 @@ def _from_gguf(path: Path, runs_dir: str | Path) -> Path:
             start = time.monotonic()
             try:
                 quantised = AutoModelForCausalLM.from_pretrained(
-                    path.parent, gguf_file=path.name, dtype=torch.float32
+                    path.parent,
+                    gguf_file=path.name,
+                    dtype=torch.float32,
+                    trust_remote_code=False,
                 )
-                tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    path.parent, gguf_file=path.name, trust_remote_code=False
+                )
             except (OSError, ValueError, ImportError, KeyError) as error:
                 raise ModelError(f"cannot read the GGUF file {path}: {error}") from error
             # A model that knows it came from GGUF refuses to be saved: its weights go into a plain one.

@@ -26,11 +26,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from restem_lib import UserError
+from restem_lib.files import replace_whole
 from restem_lib.ladder import SHAPES, Recipe
 from restem_lib.models import device as pick_device
 from restem_lib.models import quick_bfloat16, save_model
 from restem_lib.provenance import provenance
-from restem_lib.store import replace_whole
 from restem_lib.tasks.toy import LONGEST, PIECES, corpus
 
 EDGES = (32, 48, 64, 80, 96, 128, LONGEST)
@@ -223,7 +223,7 @@ class _Run:
     def resume(self, path: Path, made_of: dict[str, Any]) -> None:
         """Go on from a checkpoint. Raises PretrainError for a damaged one, or one of another recipe or text."""
         try:
-            state = torch.load(path, map_location=self.device)
+            state = torch.load(path, map_location=self.device, weights_only=True)
             found = state["made_of"]
             self.curve, self.seconds = state["curve"], state["seconds"]
             self.processes = state["processes"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from restem_lib.cluster import hand_out
 from restem_lib.config import Common
-from restem_lib.engines import Sampling, tokenise
+from restem_lib.engines import LogitsError, PromptError, Sampling, tokenise
 from restem_lib.executors import in_own_process, run_stage
 from restem_lib.launching import watched
 from restem_lib.models import identity, load_model, load_tokenizer, pick_dtype
@@ -124,11 +124,14 @@ class Drawer:
     """
 
     def __init__(self, model: Path, sampling: Sampling, config: Common, gpus: int = 1) -> None:
-        self.sampling = sampling
+        self.model, self.sampling = model, sampling
         self.engine = _engine(model, config, gpus)
 
     def __call__(self, unit: Unit, progress: Callable[[int], object] | None = None) -> list[Sample]:
-        drawn = self.engine.generate(unit.prompts, unit.n, self.sampling, unit.seed, progress)
+        try:
+            drawn = self.engine.generate(unit.prompts, unit.n, self.sampling, unit.seed, progress)
+        except LogitsError as error:
+            raise LogitsError(f"the model in {self.model}: {error}") from error
         return [
             Sample(problem_id, unit.first + j, one.text, one.tokens, one.finish)
             for problem_id, completions in zip(unit.problem_ids, drawn, strict=True)
@@ -151,9 +154,7 @@ def _draw(
     model: Path, units: list[Unit], sampling: Sampling, stage: Stage, config: Common, label: str
 ) -> None:
     draw = Drawer(model, sampling, config)
-    for prompts in {unit.prompts for unit in units}:
-        # the last block's long prompt is no news for hours later
-        draw.engine.tokenise(prompts, sampling.max_new_tokens)
+    _check(units, lambda prompts: draw.engine.tokenise(prompts, sampling.max_new_tokens))
     with progress(_size(units), label, "sample") as bar:
         for unit in units:
             start = time.monotonic()
@@ -170,8 +171,9 @@ def _draw_on_cluster(
     shape = AutoConfig.from_pretrained(model).get_text_config()
     positions = getattr(shape, "max_position_embeddings", None)
     tokenizer = load_tokenizer(model)
-    for prompts in {unit.prompts for unit in units}:
-        tokenise(tokenizer, prompts, sampling.max_new_tokens, positions)
+    _check(
+        units, lambda prompts: tokenise(tokenizer, prompts, sampling.max_new_tokens, positions)
+    )
     arguments = (model, sampling, config, max(1, config.worker_gpus))
     with (
         progress(_size(units), label, "sample") as bar,
@@ -180,6 +182,15 @@ def _draw_on_cluster(
         for unit, samples, seconds, notes in finished:
             write_records(stage, unit.name, samples, Sample, seconds, notes)
             bar.update(len(samples))
+
+
+def _check(units: Sequence[Unit], read: Callable[[Sequence[str]], object]) -> None:
+    """Raise PromptError, with the problem's name, now: the last block's long prompt is no news for hours later."""
+    for prompts, problem_ids in {unit.prompts: unit.problem_ids for unit in units}.items():
+        try:
+            read(prompts)
+        except PromptError as error:
+            raise PromptError(f"problem {problem_ids[error.prompt]}: {error}") from error
 
 
 def _size(units: Sequence[Unit]) -> int:

@@ -26,23 +26,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restem_lib import UserError
+from restem_lib.files import (
+    TEMPORARY,
+    StoreError,
+    file_sha256,
+    holder,
+    replace_whole,
+    write_json,
+    writing,
+)
 from restem_lib.provenance import provenance
 from restem_lib.records import R, from_table, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TEMPORARY = ".tmp-"
 KEY, MANIFEST = "key.json", "manifest.json"
 OWN = re.compile(
     r"^(p\d{5}-[0-9a-f]{8}-s\d{4,}-\d{4,}\.parquet|(pairs|history)\.parquet|checkpoint-\d{6}|model)$"
 )
 """Names that a stage gives its files; one of these outside the manifest was left by a kill and is made anew."""
-
-
-class StoreError(UserError, RuntimeError):
-    """Something in the store cannot be read, written or trusted; the text names the file and what to do."""
 
 
 def digest(value: Any) -> str:
@@ -60,15 +63,6 @@ def digest(value: Any) -> str:
 def seed_for(*parts: str | int) -> int:
     """A 63-bit seed that depends on its parts alone: the same on every machine and in every order of work."""
     return int(hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16], 16) >> 1
-
-
-def file_sha256(path: Path) -> str:
-    """Checksum of a file. Raises StoreError naming it when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
 
 
 class Stage:
@@ -95,23 +89,23 @@ class Stage:
         from filelock import FileLock, Timeout
 
         locks = self.runs_dir / "stages" / ".locks"
-        with _writing(self.folder):
+        with writing(self.folder):
             locks.mkdir(parents=True, exist_ok=True)
         lock, owner = FileLock(locks / f"{self.name}.lock"), locks / f"{self.name}.owner"
-        with _writing(locks / f"{self.name}.lock"):
+        with writing(locks / f"{self.name}.lock"):
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                print(f"waiting for {_owner(owner)}, which is working on {self.name}", flush=True)
+                print(f"waiting for {holder(owner)}, which is working on {self.name}", flush=True)
                 lock.acquire()
         try:
-            with _writing(self.folder):
+            with writing(self.folder):
                 self.folder.mkdir(exist_ok=True)
             self._clean()
             me = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-            _write_json(owner, me)
+            write_json(owner, me)
             if not (self.folder / KEY).exists():
-                _write_json(self.folder / KEY, self.key)
+                write_json(self.folder / KEY, self.key)
             yield
         finally:
             lock.release()
@@ -136,16 +130,7 @@ class Stage:
 
         path = self.folder / name
         replace_whole(path, save)
-        self._enter(
-            {
-                name: {
-                    "sha256": file_sha256(path),
-                    "rows": table.num_rows,
-                    "seconds": round(seconds, 3),
-                    **(notes or {}),
-                }
-            }
-        )
+        self._enter({name: {**_entry(path, table.num_rows, seconds), **(notes or {})}})
 
     def read(self, name: str) -> pa.Table:
         """Read one shard. Raises StoreError when it is not finished, or not what was written."""
@@ -153,10 +138,7 @@ class Stage:
         import pyarrow.parquet as pq
 
         path = self.folder / name
-        entry = self.shards().get(name)
-        if entry is None or not path.exists():
-            raise StoreError(f"{path} is not finished; run the stage again to have it made")
-        self._check(path, entry)
+        self.check(name)
         try:
             return pq.read_table(path, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
@@ -165,22 +147,13 @@ class Stage:
     def write_folder(self, name: str, save: Callable[[Path], None], seconds: float) -> None:
         """Write a folder of files (a model) through `save(folder)`; all of it or nothing."""
         path = self.folder / name
-        with _writing(path):
+        with writing(path):
             if path.exists():  # left by a kill between the rename and the manifest
                 shutil.rmtree(path)
         replace_whole(path, save)
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        share = round(seconds / max(1, len(files)), 3)
-        self._enter(
-            {
-                str(f.relative_to(self.folder)): {
-                    "sha256": file_sha256(f),
-                    "rows": 0,
-                    "seconds": share,
-                }
-                for f in files
-            }
-        )
+        share = seconds / max(1, len(files))
+        self._enter({str(f.relative_to(self.folder)): _entry(f, 0, share) for f in files})
 
     def has_folder(self, name: str) -> bool:
         """Whether the folder is finished and whole."""
@@ -190,20 +163,25 @@ class Stage:
     def read_folder(self, name: str) -> Path:
         """The folder's path, once every file in it matches its checksum. Raises StoreError."""
         if not self.has_folder(name):
-            raise StoreError(
-                f"{self.folder / name} is not finished; run the stage again to have it made"
-            )
-        for file, entry in self.shards().items():
+            raise self._unfinished(self.folder / name)
+        for file in self.shards():
             if file.startswith(f"{name}/"):
-                self._check(self.folder / file, entry)
+                self.check(file)
         return self.folder / name
 
-    def _check(self, path: Path, entry: Mapping[str, Any]) -> None:
+    def check(self, name: str) -> None:
+        """Raise StoreError unless the file is finished and is what was written."""
+        path, entry = self.folder / name, self.shards().get(name)
+        if entry is None or not path.exists():
+            raise self._unfinished(path)
         if file_sha256(path) != entry["sha256"]:
             raise StoreError(
                 f"{path} is damaged: it is not what was written (its checksum differs). "
                 "Delete that file and run again; only it is made anew"
             )
+
+    def _unfinished(self, path: Path) -> StoreError:
+        return StoreError(f"{path} is not finished; run the stage again to have it made")
 
     def _manifest(self) -> dict[str, Any]:
         path = self.folder / MANIFEST
@@ -229,7 +207,7 @@ class Stage:
             "shards": {**manifest["shards"], **finished},
             "provenance": provenance(),
         }
-        _write_json(self.folder / MANIFEST, {**manifest, "checksum": digest(manifest)})
+        write_json(self.folder / MANIFEST, {**manifest, "checksum": digest(manifest)})
 
     def _clean(self) -> None:
         """Under the lock: remove what a killed run left half-written; stop at a file that is not ours."""
@@ -237,7 +215,7 @@ class Stage:
         tops = {name.split("/")[0] for name in known} | {KEY, MANIFEST}
         for path in sorted(self.folder.iterdir()):
             if path.name.startswith(TEMPORARY):
-                with _writing(path):
+                with writing(path):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             elif path.name not in tops and not OWN.match(path.name):
                 raise StoreError(
@@ -294,15 +272,6 @@ def write_records(
     stage.write(name, to_table(records, kind), seconds, notes)
 
 
-def stages(runs_dir: str | Path) -> list[Path]:
-    """Folders of all stages in the store, oldest first."""
-    root = Path(runs_dir) / "stages"
-    if not root.is_dir():
-        return []
-    found = [path for path in root.iterdir() if path.is_dir() and path.name != ".locks"]
-    return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
-
-
 def open_stage(folder: Path) -> Stage:
     """The stage in a folder of the store, from its key.json. Raises StoreError."""
     try:
@@ -317,69 +286,8 @@ def open_stage(folder: Path) -> Stage:
     return stage
 
 
-def delete_stage(runs_dir: str | Path, folder: Path) -> None:
-    """Delete a stage's folder. Raises StoreError while a process works on it."""
-    from filelock import FileLock, Timeout
-
-    locks = Path(runs_dir) / "stages" / ".locks"
-    with _writing(locks):
-        locks.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(locks / f"{folder.name}.lock").acquire(timeout=0):
-                shutil.rmtree(folder)
-        except Timeout as error:
-            owner = _owner(locks / f"{folder.name}.owner")
-            raise StoreError(f"{folder} is in use by {owner}; stop that first") from error
-
-
-def replace_whole(path: Path, save: Callable[[Path], object]) -> None:
-    """Write a file or folder through `save(temporary)`, flush it, rename it: never half of it. Raises StoreError."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    with _writing(path):
-        try:
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            save(temporary)
-            for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
-                _flush(file)
-            temporary.replace(path)
-            _flush(path.parent)
-        except BaseException:
-            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
-            raise
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    replace_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreError(
-            f"cannot write {path}: {reason}. What was finished before is kept; "
-            "make room or choose another folder with --out (runs_dir), then run the same command again"
-        ) from error
-
-
-def _owner(path: Path) -> str:
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+def _entry(path: Path, rows: int, seconds: float) -> dict[str, Any]:
+    return {"sha256": file_sha256(path), "rows": rows, "seconds": round(seconds, 3)}
 
 
 def _now() -> str:

@@ -142,39 +142,51 @@ def exam_read(args: argparse.Namespace) -> None:
     )
 
 
-def runs(args: argparse.Namespace) -> None:
-    """List, explain or delete stages of the store."""
-    from restem_lib.store import delete_stage, stages
+def runs(args: argparse.Namespace) -> int:
+    """List, explain or delete stages of the store, or verify them; exit code 1 where a file is damaged."""
+    from restem_lib.upkeep import damaged, delete_stage, stages
 
     found = stages(args.out)
     if args.action == "list":
         for folder in found:
             print(_line(folder))
         print(f"{len(found)} stages in {Path(args.out) / 'stages'}")
-        return
-    if not args.stages:
+        return 0
+    if not args.stages and args.action != "verify":
         raise ConfigError(
             f"restem runs {args.action} needs the name of a stage; `restem runs` lists them"
         )
-    for name in args.stages:
-        matching = [
-            f
-            for f in found
-            if name and (f.name.startswith(name) or f.name.partition("-")[2].startswith(name))
-        ]
-        if len(matching) != 1:
-            raise ConfigError(
-                f"{len(matching)} stages in {args.out} begin with {name!r}; `restem runs` lists them"
-            )
+    chosen = [_named(name, found, args.out) for name in args.stages] or found
+    if args.action == "verify":
+        faults = [line for folder in chosen for line in damaged(folder)]
+        print("\n".join([*faults, f"{len(chosen)} stages verified, {len(faults)} faults"]))
+        return int(bool(faults))
+    for folder in chosen:
         if args.action == "delete":
-            delete_stage(args.out, matching[0])
-            print(f"deleted {matching[0]}")
+            delete_stage(args.out, folder)
+            print(f"deleted {folder}")
         else:
-            print(json.dumps(_explained(matching[0], found), indent=1, ensure_ascii=False))
+            print(json.dumps(_explained(folder, found), indent=1, ensure_ascii=False))
+    return 0
+
+
+def _named(name: str, found: Sequence[Path], out: str) -> Path:
+    """The one stage whose name, or the hash in it, begins so. Raises ConfigError."""
+    matching = [
+        folder
+        for folder in found
+        if name and (folder.name.startswith(name) or folder.name.partition("-")[2].startswith(name))
+    ]
+    if len(matching) != 1:
+        raise ConfigError(
+            f"{len(matching)} stages in {out} begin with {name!r}; `restem runs` lists them"
+        )
+    return matching[0]
 
 
 def _line(folder: Path) -> str:
-    from restem_lib.store import StoreError, open_stage
+    from restem_lib.files import StoreError
+    from restem_lib.store import open_stage
 
     try:
         stage = open_stage(folder)

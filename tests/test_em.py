@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import random
@@ -18,8 +17,9 @@ from restem_lib.cli import main
 from restem_lib.config import ConfigError, Loop
 from restem_lib.filtering import NothingKept
 from restem_lib.records import Pair, Sample, Score
-from restem_lib.store import open_stage, stages
+from restem_lib.store import open_stage
 from restem_lib.tasks import Task, jsonl
+from restem_lib.upkeep import contents, stages
 
 
 @pytest.fixture
@@ -165,15 +165,6 @@ def command(loop: Loop, out: Path) -> list[str]:
         ),
         *("--patience", "9", "--problem-block", "8", "--sample-block", "2"),
     ]
-
-
-def contents(out: Path) -> dict[str, str]:
-    """Checksums of everything deterministic: all files but manifests, which hold times."""
-    return {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "manifest.json" and ".locks" not in path.parts
-    }
 
 
 def train(arguments: list[str]) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from restem_lib.cli import main
 from restem_lib.records import Candidate, Pair, Sample
-from restem_lib.store import Shards, open_stage, stages
+from restem_lib.store import Shards, open_stage
+from restem_lib.upkeep import stages
 
 
 def gguf() -> Path:

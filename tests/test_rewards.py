@@ -209,10 +209,10 @@ def test_workers_survive_what_extract_would_stop(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_a_killed_worker_loses_only_its_item(empty_cache: None) -> None:
+def test_a_killed_worker_loses_nothing(empty_cache: None) -> None:
     with ThreadPoolExecutor(1) as threads:
         texts = [boxed("x+x"), boxed("9^{9^{9^9}}"), boxed("3x-x")]
-        future = threads.submit(grade, ["2x", "\\sqrt{2}", "2x"], texts, 30.0)
+        future = threads.submit(grade, ["2x", "\\sqrt{2}", "2x"], texts, 6.0)
         busy: list[algebra._Worker] = []
         end = time.monotonic() + 20
         # The hostile item is the only one that stays with its worker for long.
@@ -225,8 +225,8 @@ def test_a_killed_worker_loses_only_its_item(empty_cache: None) -> None:
             busy = seen
             time.sleep(0.4)
         graded = future.result()
-    assert [one.verdict for one in graded] == ["correct", "error", "correct"]
-    assert "-9" in graded[1].why
+    # The item was tried again, and took its time.
+    assert [one.verdict for one in graded] == ["correct", "timeout", "correct"]
     assert grade(["3y"], [boxed("y+2y")])[0].verdict == "correct"
 
 

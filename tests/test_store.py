@@ -21,13 +21,12 @@ from restem_lib.store import (
     Shards,
     Stage,
     StoreError,
-    delete_stage,
     digest,
     open_stage,
     seed_for,
-    stages,
     write_records,
 )
+from restem_lib.upkeep import delete_stage, stages
 
 NAMES = [f"p0000{i}-0123abcd-s0000-0002.parquet" for i in range(3)]
 
@@ -228,7 +227,7 @@ def test_a_stage_in_use_is_not_deleted(tmp_path: Path) -> None:
     with stage.work():
         stage.write(NAMES[0], table(), 0.0)
         found = run(
-            "import sys; from pathlib import Path; from restem_lib.store import delete_stage;"
+            "import sys; from pathlib import Path; from restem_lib.upkeep import delete_stage;"
             "delete_stage(sys.argv[1], Path(sys.argv[2]))",
             tmp_path,
             stage.folder,

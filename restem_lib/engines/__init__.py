@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class PromptError(UserError, ValueError):
-    """A prompt that the model cannot take."""
+    """A prompt that the model cannot take: number `prompt` of those it was given."""
+
+    def __init__(self, text: str, prompt: int = 0) -> None:
+        super().__init__(text)
+        self.prompt = prompt
 
 
 class EngineError(UserError, RuntimeError):
-    """An engine cannot be had here; the text says how to get it."""
+    """An engine cannot be had here, or cannot go on; the text says what to do."""
 
 
 class LogitsError(UserError, RuntimeError):
@@ -89,11 +93,12 @@ def tokenise(
     ids: list[list[int]] = tokenizer(list(prompts))["input_ids"] if prompts else []
     for i, (prompt, own) in enumerate(zip(prompts, ids, strict=True)):
         if not own:
-            raise PromptError(f"prompt {i} ({prompt[:40]!r}) has no tokens")
+            raise PromptError(f"prompt {i} ({prompt[:40]!r}) has no tokens", i)
         if positions is not None and len(own) + max_new_tokens > positions:
             raise PromptError(
                 f"prompt {i} ({prompt[:40]!r}) has {len(own)} tokens and max_new_tokens is "
                 f"{max_new_tokens}, but the model has {positions} positions: "
-                "shorten the prompt or lower max_new_tokens"
+                "shorten the prompt or lower max_new_tokens",
+                i,
             )
     return ids

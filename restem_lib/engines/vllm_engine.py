@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restem_lib.engines import Completion, EngineError, Sampling, check, tokenise
-from restem_lib.models import device, load_tokenizer
+from restem_lib.models import device, load_tokenizer, out_of_memory
 from restem_lib.store import seed_for
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class VllmEngine:
         arguments = EngineArgs(
             model=str(folder),
             load_format="safetensors",
+            trust_remote_code=False,
             use_tqdm_on_load=False,
             dtype=str(dtype).removeprefix("torch."),
             max_model_len=-1,  # the model's own, or what fits into memory
@@ -70,7 +71,9 @@ class VllmEngine:
         )
         try:
             self.llm = LLMEngine.from_engine_args(arguments)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
+                raise
             raise EngineError(
                 f"vLLM cannot load the model in {folder}: {error} (memory_share sets what it takes of a GPU's memory)"
             ) from error
@@ -87,7 +90,8 @@ class VllmEngine:
         """Draw n completions a prompt: [len(prompts)][n].
 
         `progress(k)` is called when k more completions are finished. Raises ValueError, before any work, for
-        settings that make no sense and for a prompt that is empty or too long for the model.
+        settings that make no sense and for a prompt that is empty or too long for the model, and EngineError when vLLM
+        gives a sample up.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -131,7 +135,13 @@ class VllmEngine:
 
         ids = list(output.token_ids)
         stopped = isinstance(output.stop_reason, str)
-        finish = {"stop": "stop" if stopped else "eos", "length": "length"}[output.finish_reason]
+        ends = {"stop": "stop" if stopped else "eos", "length": "length"}
+        if output.finish_reason not in ends:
+            raise EngineError(
+                f"vLLM gave up a sample after {len(ids)} tokens ({output.finish_reason}): run the same command again; "
+                "if that does not help, lower rows or max_new_tokens, or raise memory_share"
+            )
+        finish = ends[output.finish_reason]
         # The torch engine's way from tokens to text: vLLM's own leaves out the beginning of a broken character.
         text = decode(self.tokenizer, ids[:-1] if finish == "eos" else ids)
         cuts = [cut for stop in sampling.stop if (cut := text.find(stop)) >= 0]

@@ -29,6 +29,8 @@ MEMORY = 3 * 1024**3
 """Address space of a worker in bytes."""
 START_LIMIT = 120.0
 """Seconds a worker may take to import math-verify on a busy machine."""
+KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHASHSEED", "LANG", "LC_ALL")
+"""What a worker gets of the environment: it reads model-written text, so no tokens of the user's."""
 
 
 class Outcome(NamedTuple):
@@ -45,7 +47,10 @@ class _Worker:
     def __init__(self) -> None:
         self.server = Server(_start)
 
-    def check(self, gold: str, answer: str, deadline: float, whole: bool) -> Outcome:
+    def check(
+        self, gold: str, answer: str, deadline: float, whole: bool, tries: int = 2
+    ) -> Outcome:
+        """A pair at which the worker dies is tried again: perhaps it was killed for no fault of the pair's."""
         if not self.server.alive:
             self._begin()
         request = {"gold": gold, "answer": answer, "deadline": deadline, "whole": whole}
@@ -55,15 +60,19 @@ class _Worker:
             self.close()
             return Outcome("timeout", f"math-verify killed after {deadline:g} s")
         except Died as fault:
+            if tries > 1:
+                return self.check(gold, answer, deadline, whole, tries - 1)
             return Outcome("error", f"the math-verify worker died, {fault}")
         return Outcome(reply["verdict"], reply["why"])
 
-    def _begin(self) -> None:
+    def _begin(self, tries: int = 2) -> None:
         try:
             self.server.start()
             self.server.hear(START_LIMIT)
         except (TimeoutError, Died) as fault:
             self.close()
+            if isinstance(fault, Died) and tries > 1:
+                return self._begin(tries - 1)
             raise RuntimeError(
                 "the math-verify worker did not start; to see why, run "
                 f"`{sys.executable} -m restem_lib.rewards.algebra </dev/null`"
@@ -81,7 +90,7 @@ def _start() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": path},
+        env={name: os.environ[name] for name in KEPT if name in os.environ} | {"PYTHONPATH": path},
         bufsize=0,
         start_new_session=True,
     )

@@ -20,9 +20,10 @@ from restem_lib.config import (
     parse_yaml,
     preset_path,
 )
+from restem_lib.files import file_sha256
 from restem_lib.models import WEIGHTS
 from restem_lib.provenance import PACKAGES, version
-from restem_lib.store import digest, file_sha256
+from restem_lib.store import digest
 
 NOTEBOOKS = PROJECT / "notebooks"
 FOLDERS = ("runs_dir", "out_dir")

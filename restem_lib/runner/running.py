@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from restem_lib.config import PROJECT
+from restem_lib.files import file_sha256
 from restem_lib.provenance import provenance
 from restem_lib.runner.outcome import as_text, gather, published
 from restem_lib.runner.plan import NOTEBOOKS, Job, Plan, make_plan
@@ -29,7 +30,6 @@ from restem_lib.runner.status import (
     summary,
     unfit,
 )
-from restem_lib.store import file_sha256
 
 LONGEST_CELL = 86_400.0
 """Seconds; a day."""

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from restem_lib.files import file_sha256, replace_whole
 from restem_lib.runner.plan import Job, NotebookError, joined
-from restem_lib.store import file_sha256, replace_whole
 
 KINDS = ("results", "figures")
 """Folders that notebooks write to."""

@@ -12,9 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from restem_lib.files import file_sha256
 from restem_lib.records import Problem
 from restem_lib.rewards.programs import Tests
-from restem_lib.store import digest, file_sha256
+from restem_lib.store import digest
 from restem_lib.tasks import Task
 from restem_lib.tasks.local import TaskError, read_rows
 
