@@ -100,8 +100,6 @@ class Pace:
     """More of them a vocabulary entry where the entries are sorted (top-p)."""
     start: float = 0.0
     """Seconds until the first token: process, weights, compilation."""
-    first: float = 0.0
-    """Seconds more that the first call, or step, takes."""
     shares: bool = True
     """Whether a prompt's keys are read once for its n samples."""
 

@@ -163,6 +163,7 @@ def assumptions(plan: Plan) -> list[str]:
         f"scoring, milliseconds a sample and core: {scoring} (measured on two cores of an AMD EPYC)",
         f"disk: {DISK / 1e9:g} GB/s; no pair is a copy of another; some completion of every shard is max_new_tokens "
         "long; M-steps go on to max_epochs, with a look at the validation problems each eval_every",
+        "M-steps run on the GPUs of one node, their validation on one GPU; workers of samples and rewards on all nodes",
         "counted: the loops of math and code for all models and seeds, SFT on human solutions, greedy and pass@k "
         "evaluations, greedy on the transfer tasks; not counted: the other experiments of notebooks 01 and 03 to 10, "
         "downloads",

@@ -5,15 +5,30 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from restem_lib.config import ConfigError
-from restem_lib.cost_model import Machine, Pace
+from restem_lib.cost_model import (
+    Cluster,
+    Cost,
+    Draw,
+    Machine,
+    Pace,
+    Training,
+    decode,
+    prefill,
+    training,
+)
 from restem_lib.shapes import of
+
+if TYPE_CHECKING:
+    from restem_lib.batching import Example
+    from restem_lib.learner import Learner
 
 
 class Gpu(NamedTuple):
@@ -83,15 +98,18 @@ def gpu(name: str, dtype: str) -> Machine:
 
 PROBE = ("toy-s", "toy-l")
 """Models that a CPU is measured on: the smallest and the largest that the project has."""
-NEW = 24
-"""Tokens a row that are drawn for it."""
+PROBLEMS = 64
+"""Problems of toy-gsm that it is measured on."""
+_UNIT = Machine("unit", flops=1.0, bandwidth=math.inf, memory=math.inf)
+_ONE = Pace("unit", 1.0, 1.0, layer=1.0, token=1.0)
+"""With these the cost model counts passes through layers, tokens and operations."""
 
 
 def this_machine(dtype: str) -> tuple[Machine, Paces]:
-    """This machine's CPU, measured for some seconds: matrix products, copies, our engine and our M-step.
+    """This machine's CPU, measured for half a minute: matrix products, copies, our engine and our M-step.
 
-    Engine and M-step run on the project's smallest and largest toy model, on made-up tokens: what a launch, a token and
-    an operation cost is read off the differences.
+    Engine and M-step run on the project's smallest and largest toy model, on a few problems of toy-gsm: what a pass
+    through a layer, a token and an operation cost is read off the differences.
     """
     import torch
 
@@ -99,99 +117,107 @@ def this_machine(dtype: str) -> tuple[Machine, Paces]:
 
     kind = pick_dtype(dtype)
     a, memory = torch.randn(1024, 1024).to(kind), torch.zeros(2**26, dtype=torch.uint8)
-    flops = 2 * 1024**3 / _quickest(lambda: a @ a, 5)
-    bandwidth = 2 * len(memory) / _quickest(lambda: memory.clone(), 5)
     machine = Machine(
         "cpu",
-        flops,
-        bandwidth,
-        float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        flops=2 * 1024**3 / _quickest(lambda: a @ a, 5),
+        bandwidth=2 * len(memory) / _quickest(lambda: memory.clone(), 5),
+        memory=float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         cores=os.cpu_count() or 1,
         width=kind.itemsize,
     )
-    torch_pace, training = _decoding(machine, dtype), _training(machine, dtype)
-    how = f"engine and M-step measured here on {' and '.join(PROBE)} in some seconds"
-    return machine, Paces(torch_pace, replace(torch_pace, name="vllm"), training, how)
+    drawn, trained = _sampling(machine, dtype), _training(machine, dtype)
+    how = f"measured here on {' and '.join(PROBE)} and {PROBLEMS} problems of toy-gsm"
+    return machine, Paces(drawn, replace(drawn, name="vllm"), trained, how)
 
 
-def _decoding(machine: Machine, dtype: str) -> Pace:
+def _sampling(machine: Machine, dtype: str) -> Pace:
     from restem_lib.engines import Sampling
     from restem_lib.engines.torch_engine import TorchEngine
     from restem_lib.models import TOYS, load_model, load_tokenizer, pick_dtype
+    from restem_lib.tasks.toy import maths
 
-    sums = [f"{i} + {i + 1} = {2 * i + 1}\n" for i in range(10, 80)]
-    prompts = ["".join(sums[i : i + 4]) for i in range(64)]
-    rows, cases, sorting = [], [], 0.0
+    task = maths.load_gsm()
+    prompts = [task.prompt(problem) for problem in task.test[:PROBLEMS]]
+    counted: list[Cost] = []
+    taken: list[float] = []
     for name in PROBE:
         start = time.perf_counter()
         model, tokenizer = load_model(TOYS / name, pick_dtype(dtype)), load_tokenizer(TOYS / name)
-        model.generation_config.eos_token_id = tokenizer.eos_token = None  # nothing ends early
-        engine = TorchEngine(model, tokenizer, rows=512)
-        loaded = time.perf_counter()
-        one = Sampling(0.7, 40, 1.0, 1, stop=("\n\n\n",))
-        engine.generate(prompts[:32], 1, one, 0)
-        called = time.perf_counter()
-        engine.generate(prompts[:32], 1, one, 0)
-        # What the second model takes: a process loads and calls many, only one is the first.
-        loading, first = loaded - start, max(0.0, 2 * called - loaded - time.perf_counter())
+        engine = TorchEngine(model, tokenizer)
+        loading = time.perf_counter() - start
 
-        def step(
-            count: int, n: int, top_k: int, top_p: float, engine: TorchEngine = engine
-        ) -> float:
-            """Seconds of a step of n rows of each of so many prompts."""
-            long, short = (
-                _quickest(partial(engine.generate, prompts[:count], n, one, 0), 2)
-                for one in (Sampling(0.7, top_k, top_p, new) for new in (NEW, 1))
-            )
-            return max(1e-6, long - short) / (NEW - 1)
+        def case(
+            asked: Sequence[str],
+            n: int,
+            sampling: Sampling,
+            engine: TorchEngine = engine,
+            name: str = name,
+        ) -> tuple[Cost, float]:
+            """What the cost model counts in a call of the engine, and its seconds."""
+            work = partial(engine.generate, asked, n, sampling, 0)
+            new = [one.tokens for drawn in work() for one in drawn]
+            ids = engine.tokenise(asked, sampling.max_new_tokens)
+            mean, longest = statistics.mean(map(len, ids)), max(new)
+            draw = Draw(len(asked), n, 0, mean, statistics.mean(new), longest, engine.rows)
+            shape = of(name)
+            cost = prefill(shape, _UNIT, _ONE, draw) + decode(shape, _UNIT, _ONE, draw)
+            return cost, _quickest(work, 2)
 
-        shape = of(name)
-        operations = 2 * (shape.layer_weights + shape.head_weights)
-        for count, n in ((32, 1), (64, 8)):
-            rows.append((shape.layers, count * n, count * n * operations))
-            cases.append(step(count, n, 40, 1.0))
+        plain = Sampling(0.7, 40, 1.0, 64, task.stop)
+        cases = [case(prompts[:16], 1, plain), case(prompts, 4, plain)]
+        counted += [cost for cost, _ in cases]
+        taken += [seconds for _, seconds in cases]
         if name == PROBE[0]:
-            sorting = max(0.0, step(64, 8, 0, 0.95) - cases[-1]) / 512 / shape.vocab
-    layer, token, operation = _fitted(rows, cases)
+            cost, seconds = case(prompts, 4, replace(plain, top_k=0, top_p=0.95))
+            sorting = (cost, seconds, of(name).vocab)
+    layer, token, operation = _fitted(counted, taken, ("launches", "drawing", "compute"))
+    cost, seconds, vocab = sorting
+    tokens, passes, work = (cost.seconds[name] for name in ("drawing", "launches", "compute"))
+    rest = seconds - tokens * token - passes * layer - work * operation
     return Pace(
         "torch",
         compute=1 / (operation * machine.flops),
         bandwidth=1.0,
         layer=layer,
         token=token,
-        entry=sorting,
+        entry=max(0.0, rest / tokens / vocab),
         start=loading,
-        first=first,
     )
 
 
 def _training(machine: Machine, dtype: str) -> Pace:
-    from restem_lib.batching import Example
+    from restem_lib.batching import batches, tokens
     from restem_lib.config import Common
     from restem_lib.learner import Learner
-    from restem_lib.models import TOYS
+    from restem_lib.models import TOYS, load_tokenizer
+    from restem_lib.records import Pair
+    from restem_lib.tasks.toy import maths
 
-    rows, cases, length = [], [], 64
+    task = maths.load_gsm()
+    pairs = [Pair(p.id, 0, task.prompt(p), p.solution) for p in task.test[:PROBLEMS]]
+    counted, taken = [], []
     for name in PROBE:
         start = time.perf_counter()
+        tokenizer = load_tokenizer(TOYS / name)
+        examples = [tokens(pair, tokenizer) for pair in pairs]
+        longest = max(example.length for example in examples)
         config = Common(dtype=dtype, compile="never")
-        learner = Learner(TOYS / name, length, 0, 0, config, compiled=False)
+        learner = Learner(TOYS / name, longest, 0, 0, config, compiled=False)
         loading = time.perf_counter() - start
-        shape = of(name)
-        for count in (4, 32):
-            # No two examples alike: copies are computed once.
-            ids = [tuple((7 * i + j) % 500 + 5 for j in range(length // 2)) for i in range(count)]
-            batch = [Example(one, one) for one in ids]
-            start = time.perf_counter()
-            learner.step(batch, 1e-6)
-            taken = time.perf_counter() - start
-            cases.append(_quickest(partial(learner.step, batch, 1e-6), 2))
-            if count == 4:
-                first = max(0.0, taken - cases[-1])
-            tokens = count * length
-            operations = 6 * (shape.layer_weights + shape.head_weights / 2)
-            rows.append((shape.layers, tokens, tokens * operations))
-    layer, token, operation = _fitted(rows, cases)
+        for some, size in ((examples[:16], 4), (examples, 32)):
+            lengths = [example.length for example in some]
+            plan = [[some[i] for i in batch] for batch in batches(lengths, size, 0, 0)]
+
+            def epoch(plan: Sequence[list[Example]] = plan, learner: Learner = learner) -> None:
+                for batch in plan:
+                    learner.step(batch, 1e-6)
+
+            mean = statistics.mean(lengths)
+            target = statistics.mean(len(example.target) for example in some)
+            work = Training(len(plan), size, size, mean, target, longest)
+            counted.append(training(of(name), Cluster(_UNIT), _ONE, work))
+            taken.append(_quickest(epoch, 2))
+    layer, token, operation = _fitted(counted, taken, ("launches", "elementwise", "compute"))
     return Pace(
         "training",
         compute=1 / (operation * machine.flops),
@@ -199,18 +225,17 @@ def _training(machine: Machine, dtype: str) -> Pace:
         layer=layer,
         token=token,
         start=2 * loading,  # the candidate is loaded beside it
-        first=first,
     )
 
 
-def _fitted(rows: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
-    """What each column costs, none below 0, by least squares of the relative errors."""
+def _fitted(costs: Sequence[Cost], seconds: Sequence[float], names: Sequence[str]) -> list[float]:
+    """What one of each kind costs, none below 0, by least squares of the relative errors."""
     import numpy as np
     from scipy.optimize import nnls
 
-    scale = np.max(np.abs(np.array(rows, float)), axis=0)
-    weighted = np.array(rows, float) / scale / np.array(seconds)[:, None]
-    found = nnls(weighted, np.ones(len(seconds)))[0] / scale
+    rows = np.array([[cost.seconds[name] for name in names] for cost in costs])
+    scale = rows.max(axis=0)
+    found = nnls(rows / scale / np.array(seconds)[:, None], np.ones(len(seconds)))[0] / scale
     return [max(float(one), 1e-15) for one in found]
 
 

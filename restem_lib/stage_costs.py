@@ -97,7 +97,7 @@ def sampling(setting: Setting, given: Amounts, draw: Draw) -> Cost:
     sizes = list(units(given.loop, draw))
     costs = {size: shard(*size) for size in set(sizes)}
     weights = given.shape.parameters * setting.cluster.machine.width
-    start = Cost({"start-up": pace.start + pace.first + weights / DISK})
+    start = Cost({"start-up": pace.start + weights / DISK})
     return makespan((costs[size] for size in sizes), setting.workers) + start
 
 
@@ -188,7 +188,7 @@ def m_step(setting: Setting, given: Amounts, pairs: int, on: Cluster) -> MStep:
     written = Cost({"disk": (candidates * checkpoint + model) / DISK})
     pace = setting.paces.training
     steps = training(shape, on, pace, work) + written
-    steps += Cost({"start-up": pace.start + pace.first + 4 * shape.parameters / DISK})
+    steps += Cost({"start-up": pace.start + 4 * shape.parameters / DISK})
     memory = m_step_memory(setting, given, work, on.gpus)
     return MStep(steps, validation(setting, given), candidates, work, memory, checkpoint)
 
