@@ -20,15 +20,17 @@ from typing import Any, NamedTuple
 
 from benchmarks.machine import describe, save
 from restem_lib.batching import batches, distinct, tokens
-from restem_lib.cost_model import Cluster, Cost, Draw, Training, decode, prefill, training
 from restem_lib.engines.torch_engine import SHARED
-from restem_lib.machines import Paces, this_machine
+from restem_lib.files import StoreError
 from restem_lib.models import TOYS, ModelError, identity, load_tokenizer
+from restem_lib.plan.cost_model import Cluster, Cost, Draw, Training, decode, prefill, training
+from restem_lib.plan.machines import Paces, this_machine
+from restem_lib.plan.shapes import of
+from restem_lib.plan.stage_costs import DISK, SCORING
 from restem_lib.records import Candidate, Pair, Sample
-from restem_lib.shapes import of
-from restem_lib.stage_costs import DISK, SCORING
-from restem_lib.store import Shards, Stage, StoreError, open_stage, stages
+from restem_lib.store import Shards, Stage, open_stage
 from restem_lib.tasks import Task, load_task
+from restem_lib.upkeep import stages
 
 BAR = 0.25
 

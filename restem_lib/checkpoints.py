@@ -8,8 +8,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
 
-from restem_lib.records import Candidate
 from restem_lib.files import TEMPORARY, StoreError, file_sha256, replace_whole
+from restem_lib.records import Candidate
 
 if TYPE_CHECKING:
     import torch

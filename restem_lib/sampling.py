@@ -171,9 +171,7 @@ def _draw_on_cluster(
     shape = AutoConfig.from_pretrained(model).get_text_config()
     positions = getattr(shape, "max_position_embeddings", None)
     tokenizer = load_tokenizer(model)
-    _check(
-        units, lambda prompts: tokenise(tokenizer, prompts, sampling.max_new_tokens, positions)
-    )
+    _check(units, lambda prompts: tokenise(tokenizer, prompts, sampling.max_new_tokens, positions))
     arguments = (model, sampling, config, max(1, config.worker_gpus))
     with (
         progress(_size(units), label, "sample") as bar,

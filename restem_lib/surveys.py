@@ -61,7 +61,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> None:
     """Say what a preset will take: hours, memory and disk, by a cost model."""
-    from restem_lib import forecast
+    from restem_lib.plan import forecast
 
     forecast.command(args)
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import planning as comparison
-from restem_lib import forecast, machines, shapes
 from restem_lib.cli import main
 from restem_lib.config import Config, load_preset, preset_path
-from restem_lib.cost_model import (
+from restem_lib.models import TOYS, ModelError
+from restem_lib.plan import forecast, machines, shapes
+from restem_lib.plan.cost_model import (
     PEAK,
     Cluster,
     Cost,
@@ -28,10 +29,9 @@ from restem_lib.cost_model import (
     training,
     training_memory,
 )
-from restem_lib.lengths import Lengths, Tasks, measured
-from restem_lib.machines import ASSUMED, Paces
-from restem_lib.models import TOYS, ModelError
-from restem_lib.stage_costs import Amounts, Setting, sampling
+from restem_lib.plan.lengths import Lengths, Tasks, measured
+from restem_lib.plan.machines import ASSUMED, Paces
+from restem_lib.plan.stage_costs import Amounts, Setting, sampling
 from restem_lib.tasks import load_task
 
 H100 = machines.gpu("H100", "auto")
@@ -323,7 +323,7 @@ def test_a_benchmark_that_is_not_here_is_asked_for_once(monkeypatch: pytest.Monk
         asked.append(name)
         raise TaskError("not here")
 
-    monkeypatch.setattr("restem_lib.lengths.load_task", refuse)
+    monkeypatch.setattr("restem_lib.plan.lengths.load_task", refuse)
     tasks = Tasks("")
     assert tasks.get("math") is tasks.get("gsm8k") is tasks.get("math") is None
     assert asked == ["math"]

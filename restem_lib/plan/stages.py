@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from restem_lib import em, shapes
+from restem_lib import em
 from restem_lib.config import Config, ConfigError
-from restem_lib.cost_model import Cost, Draw, sampling_memory
-from restem_lib.lengths import PUBLISHED, Tasks, measured
-from restem_lib.stage_costs import (
+from restem_lib.plan import shapes
+from restem_lib.plan.cost_model import Cost, Draw, sampling_memory
+from restem_lib.plan.lengths import PUBLISHED, Tasks, measured
+from restem_lib.plan.stage_costs import (
     PROGRAMS,
     USABLE,
     Amounts,

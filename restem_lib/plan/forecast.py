@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from restem_lib.config import Config, ConfigError, load_preset, preset_path
-from restem_lib.cost_model import NETWORK, NODE, Cluster
-from restem_lib.lengths import Tasks
-from restem_lib.machines import ASSUMED, Paces, gpu, this_machine
-from restem_lib.planning import Plan, make
-from restem_lib.stage_costs import DISK, SCORING, Setting
+from restem_lib.plan.cost_model import NETWORK, NODE, Cluster
+from restem_lib.plan.lengths import Tasks
+from restem_lib.plan.machines import ASSUMED, Paces, gpu, this_machine
+from restem_lib.plan.stage_costs import DISK, SCORING, Setting
+from restem_lib.plan.stages import Plan, make
 
 SIZES = (1, 8, 64)
 """Numbers of GPUs that are set side by side."""

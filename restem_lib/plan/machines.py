@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from restem_lib.config import ConfigError
-from restem_lib.cost_model import (
+from restem_lib.plan.cost_model import (
     Cluster,
     Cost,
     Draw,
@@ -24,7 +24,7 @@ from restem_lib.cost_model import (
     prefill,
     training,
 )
-from restem_lib.shapes import of
+from restem_lib.plan.shapes import of
 
 if TYPE_CHECKING:
     from restem_lib.batching import Example

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from restem_lib.config import Config, ConfigError, Loop, parse_yaml
-from restem_lib.cost_model import (
+from restem_lib import launching
+from restem_lib.config import Config, Loop
+from restem_lib.plan.cost_model import (
     CHECKPOINT_BYTES,
     Cluster,
     Cost,
@@ -23,9 +24,9 @@ from restem_lib.cost_model import (
     training,
     training_memory,
 )
-from restem_lib.lengths import Lengths
-from restem_lib.machines import Paces
-from restem_lib.shapes import Shape
+from restem_lib.plan.lengths import Lengths
+from restem_lib.plan.machines import Paces
+from restem_lib.plan.shapes import Shape
 
 DISK = 1e9
 """Bytes a second that are read from the store or written to it, checksums included."""
@@ -155,7 +156,7 @@ def trainers(setting: Setting) -> Cluster:
     Raises ConfigError for a file that is not there.
     """
     node = setting.cluster.gpus // setting.cluster.nodes
-    _, wanted = _accelerate(setting.config) or ("", node)
+    _, wanted = launching.check(setting.config.accelerate_config) or ("", node)
     return Cluster(setting.cluster.machine, min(node, wanted))
 
 
@@ -180,7 +181,7 @@ def m_step(setting: Setting, given: Amounts, pairs: int, on: Cluster) -> MStep:
         checkpointing=loop.gradient_checkpointing,
         lora=loop.lora_rank,
     )
-    kind, _ = _accelerate(setting.config) or ("", 0)
+    kind, _ = launching.check(setting.config.accelerate_config) or ("", 0)
     small = m_step_memory(setting, given, work, on.gpus) <= USABLE * on.machine.memory
     work = replace(work, sharded=kind == "FSDP" if kind else on.gpus > 1 and not small)
     model = shape.parameters * on.machine.width
@@ -208,16 +209,3 @@ def m_step_memory(setting: Setting, given: Amounts, work: Training, gpus: int) -
     beside = sampling_memory(given.shape, machine, look, setting.paces.torch)
     beside -= given.shape.parameters * machine.width  # the candidate is counted already
     return training_memory(given.shape, Cluster(machine, gpus), work) + beside
-
-
-def _accelerate(config: Config) -> tuple[str, int] | None:
-    """Kind and number of processes in accelerate_config; None for none. Raises ConfigError."""
-    if not config.accelerate_config:
-        return None
-    path = Path(config.accelerate_config).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"accelerate_config is {config.accelerate_config!r}, which is no file")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(values, dict) or not isinstance(values.get("num_processes"), int):
-        raise ConfigError(f"{path} (accelerate_config) has no num_processes")
-    return str(values.get("distributed_type")), values["num_processes"]

@@ -2,7 +2,7 @@
 
 A roofline: work takes the longer of its floating-point operations over the machine's rate and its bytes over the
 machine's bandwidth. `Pace` says what share of both the software reaches and what each launch costs beside that.
-Nothing here is measured; machines.py measures a CPU, planning.py turns a preset into these terms.
+Nothing here is measured; machines.py measures a CPU, stages.py turns a preset into these terms.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from restem_lib.shapes import Shape
+from restem_lib.plan.shapes import Shape
 
 PREFILL_TOKENS = 8192
 """Tokens that are prefilled together."""

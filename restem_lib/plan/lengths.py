@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restem_lib.config import Common
+from restem_lib.files import StoreError
 from restem_lib.models import TOYS, identity, load_tokenizer
 from restem_lib.records import Problem, Sample, Score
-from restem_lib.files import StoreError
 from restem_lib.store import Shards, open_stage
-from restem_lib.upkeep import stages
 from restem_lib.tasks import Task, load_task, names
 from restem_lib.tasks.local import TaskError, data_folder
+from restem_lib.upkeep import stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
