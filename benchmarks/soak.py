@@ -42,6 +42,8 @@ ARGUMENTS = (
     "--compile never"
 )
 FAULTS = ("kill a driver", "end a driver", "kill a worker", "truncate a file", "flip a bit")
+END = "a round ends"
+"""Stands in the table where a fault would."""
 PER_ROUND = 6
 """Faults of a round at most, so that rounds end."""
 DRIVERS = 2
@@ -101,16 +103,17 @@ class Round:
 
     def run(self, lasts: float, until: float) -> None:
         """Disturb the drivers until both are through; after `until` no more. Raises Trouble."""
-        faults, due = 0, time.monotonic() + self.rng.uniform(0.1, 0.5) * lasts
+        faults, due = 0, time.monotonic() + self.rng.uniform(0.2, 0.9) * lasts
         while any(code != 0 for code in [driver.look() for driver in self.drivers]):
             self._recovered()
             self._restart()
-            if faults < PER_ROUND and due < time.monotonic() < until:
-                faults += self._disturb(self.rng.choice(FAULTS))
-                due = time.monotonic() + self.rng.uniform(0.1, 0.5) * lasts
+            ready = faults < PER_ROUND and due < time.monotonic() < until
+            if ready and self._disturb(self.rng.choice(FAULTS)):
+                faults += 1
+                due = time.monotonic() + self.rng.uniform(0.2, 0.9) * lasts
             time.sleep(0.2)
         self._recovered()
-        self._record("")
+        self._record(END)
         self._mend()
 
     def stop(self) -> None:
@@ -175,7 +178,7 @@ class Round:
             "rss_mb": round(max(driver.peak for driver in self.drivers), 1),
         }
         self.rows.append(row)
-        if fault:
+        if fault != END:
             self.waiting.append((row, now, time.time()))
 
     def _recovered(self) -> None:
@@ -315,12 +318,12 @@ def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
         rows += one.rows
         pd.DataFrame(rows, columns=COLUMNS).to_csv(out / "soak.csv", index=False)
         wrong.update({what: len(names) for what, names in found.items()})
-        faults = Counter(row["fault"] for row in one.rows if row["fault"])
+        faults = Counter(row["fault"] for row in one.rows if row["fault"] != END)
         print(f"round {number}, {dict(faults)}: {found or 'as undisturbed'}", flush=True)
         if not found:
             shutil.rmtree(store)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    ends, hit = table[table["fault"] == ""]["rss_mb"], table[table["fault"] != ""]
+    ends, hit = table[table["fault"] == END]["rss_mb"], table[table["fault"] != END]
     recovery = hit.dropna().groupby("fault")["recovery_seconds"]
     return {
         "benchmark": "soak",
@@ -343,13 +346,13 @@ def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
 
 def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Peak memory of the drivers over time: at each fault, and when a round ends."""
-    for place, fault in enumerate(("", *FAULTS)):
+    for place, fault in enumerate((END, *FAULTS)):
         mine = rows[rows["fault"] == fault]
-        style = look(fault or "a round ends", place) | ({"linestyle": ""} if fault else {})
+        style = look(fault, place) | ({} if fault == END else {"linestyle": ""})
         ax.plot(mine["minute"], mine["rss_mb"], **style, markersize=4)
     ax.set(xlabel="minutes", ylabel="peak memory of a driver (MB)")
     ax.set_ylim(bottom=0)
-    ax.set_title(f"{rows['round'].nunique()} rounds, {int((rows['fault'] != '').sum())} faults")
+    ax.set_title(f"rounds: {rows['round'].nunique()}, faults: {int((rows['fault'] != END).sum())}")
     legend(ax)
     return ax
 
@@ -365,7 +368,7 @@ def keep(result: dict[str, Any], table: Path) -> None:
     shutil.copy(table, RESULTS / "soak.csv")
     theme()
     fig, ax = plt.subplots(figsize=(7, 4))
-    draw(pd.read_csv(table).fillna({"fault": ""}), ax)
+    draw(pd.read_csv(table), ax)
     alt = (
         f"Peak memory of the drivers over {result['minutes']:g} minutes and {result['rounds']} rounds: "
         f"{result['peak_mb_first_half']:.0f} MB in the first half, {result['peak_mb_second_half']:.0f} in the second."

@@ -91,6 +91,12 @@ def found(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"))
 
 
+def clean(folder: Path) -> None:
+    """Remove what is half-written, where the processes that wrote it have ended: a full disk gets its room back."""
+    for path in folder.glob(f"{TEMPORARY}checkpoint-*"):
+        rmtree(path, ignore_errors=True)
+
+
 def latest(folder: Path) -> Path | None:
     """The newest checkpoint, once every file in it matches its checksum. Raises StoreError."""
     checkpoint = max(found(folder), default=None)

@@ -26,6 +26,7 @@ from restem_lib.config import ConfigError, parse_yaml
 
 KINDS = ("MULTI_CPU", "MULTI_GPU", "FSDP")
 WATCHED = "RESTEM_WATCHED"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 TAIL = 15
 """Lines of what failing processes said that an error repeats."""
 
@@ -96,10 +97,10 @@ def run(file: str, work: Callable[..., object], *arguments: Any) -> None:
         job = Path(folder)
         (job / "call").write_bytes(pickle.dumps((work, arguments)))
         command = [*_me("start", folder), "--config_file", str(Path(file).expanduser())]
-        if (
-            kind == "MULTI_CPU"
-        ):  # which accelerate leaves to MPI; the environment says that it is on CPUs
-            command += ["--multi_gpu"]
+        if kind == "MULTI_CPU":
+            command += [
+                "--multi_gpu"
+            ]  # accelerate leaves CPUs to MPI; the environment has it use them
         if not port:  # a free one, for other M-steps may be at work on this machine
             command += ["--main_process_port", "0"]
         process = subprocess.Popen(
@@ -183,11 +184,10 @@ def _start(job: str, parent: int, options: Sequence[str]) -> None:
     """Be `accelerate launch` for the call of a job."""
     from accelerate.commands.launch import main
 
-    _die_unless(lambda: os.getppid() == parent)
     # Who sends these to all processes means the working ones: they write a checkpoint, and this one waits for them.
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP"
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # Blocked in all threads, for torch sets handlers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    _die_unless(lambda: os.getppid() == parent)
     sys.argv = ["accelerate launch", *options, "-m", *_me("work", job)[2:]]
     main()
 
@@ -206,8 +206,9 @@ def _work(folder: str, parent: int) -> None:
             os._exit(0)  # another one failed, for which this one would wait for ever
         return os.getppid() == parent
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPS:
         signal.signal(number, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     _die_unless(alive)
     if rank != "0":
         os.environ["TQDM_DISABLE"] = "1"

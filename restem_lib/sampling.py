@@ -168,7 +168,7 @@ def _draw_on_cluster(
     from transformers import AutoConfig
 
     model = model.absolute()  # a worker's working directory is another
-    shape = AutoConfig.from_pretrained(model).get_text_config()
+    shape = AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config()
     positions = getattr(shape, "max_position_embeddings", None)
     tokenizer = load_tokenizer(model)
     _check(units, lambda prompts: tokenise(tokenizer, prompts, sampling.max_new_tokens, positions))

@@ -102,20 +102,24 @@ def _tuned(
     with stage.work():
         if not stage.has_folder("model") or stage.missing(["history.parquet"]):
             first = _untouched(base, task, validation, config)
-            where = run_stage if not processes else partial(launching.run, config.accelerate_config)
-            where(
-                train,
-                base,
-                pairs,
-                task,
-                tuple(validation),
-                seed,
-                config,
-                compiled,
-                first,
-                checkpoints.latest(stage.folder),
-                stage,
-            )
+            where = partial(launching.run, config.accelerate_config) if processes else run_stage
+            try:
+                where(
+                    train,
+                    base,
+                    pairs,
+                    task,
+                    tuple(validation),
+                    seed,
+                    config,
+                    compiled,
+                    first,
+                    checkpoints.latest(stage.folder),
+                    stage,
+                )
+            except BaseException:
+                checkpoints.clean(stage.folder)
+                raise
         for folder in checkpoints.found(
             stage.folder
         ):  # here, so that a kill cannot leave them for ever

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY = 600.0
 """Seconds between checkpoints; there is one at each candidate too."""
 IMPATIENCE = 2.0
-"""Seconds after which a second Ctrl-C or SIGTERM does not wait for the step: a scheduler's comes to the parent too,
-which passes it on."""
+"""Seconds after which a second Ctrl-C or SIGTERM does not wait for the step; sooner, it may be a scheduler's, sent to
+this process and to its parent, which passes it on."""
 
 
 def schedule(step: int, total: int, warmup: float) -> float:

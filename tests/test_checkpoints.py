@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from restem_lib import checkpoints, learner, training
+from restem_lib import checkpoints, learner, sft, training
 from restem_lib.config import Common
+from restem_lib.executors import in_own_process
 from restem_lib.learner import Learner, OutOfMemory
 from restem_lib.records import Pair, Problem
 from restem_lib.sft import Tuned, fine_tune
@@ -190,6 +192,25 @@ def test_a_step_without_enough_memory_says_what_to_lower(
     monkeypatch.setattr(learner, "completion_loss", lambda *_: torch.empty(1 << 50))
     with pytest.raises(OutOfMemory, match=r"Lower micro_batch_size \(now 32\)"):
         tune(tiny, tmp_path)
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_an_m_step_in_a_process_of_its_own(
+    tiny: Path, tmp_path: Path, whole: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU."""
+
+    def interrupt() -> None:
+        while not kept(tmp_path):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(sft, "run_stage", in_own_process)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        tune(tiny, tmp_path)
+    assert len(kept(tmp_path)) == 1
+    assert contents(tune(tiny, tmp_path)) == whole
 
 
 def child(base: Path, root: Path) -> None:

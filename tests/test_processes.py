@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -100,6 +101,26 @@ def test_two_processes_train_as_one(
     assert after.keys() == other.keys()
     assert max(float((after[name] - other[name]).abs().max()) for name in after) < ROUNDING
     assert max(float((after[name] - before[name]).abs().max()) for name in after) > 1e-3
+
+
+@pytest.mark.slow
+def test_a_sharded_checkpoint_is_gone_on_from(tiny: Path, tmp_path: Path, fsdp: str) -> None:
+    def interrupt() -> None:
+        while not list(tmp_path.glob("stopped/stages/tune-*/checkpoint-*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    settings = {"accelerate_config": fsdp, "eval_every": 0.2}
+    whole = tune(tiny, tmp_path / "whole", **settings)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        tune(tiny, tmp_path / "stopped", **settings)
+    [checkpoint] = tmp_path.glob("stopped/stages/tune-*/checkpoint-*")
+    assert (checkpoint / "optimizer_0").is_dir()
+    resumed = tune(tiny, tmp_path / "stopped", **settings)
+    for name in ("model/model.safetensors", "history.parquet"):
+        a, b = (tuned.model.parent / name for tuned in (whole, resumed))
+        assert a.read_bytes() == b.read_bytes()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from restem_lib.cli import main
-from restem_lib.config import ConfigError, load_preset, parse_yaml
+from restem_lib.config import PROJECT, ConfigError, load_preset, parse_yaml
 from restem_lib.models import ModelError, load_model, load_tokenizer, resolve
 from restem_lib.provenance import provenance
 from restem_lib.rewards import algebra
@@ -254,3 +255,10 @@ def test_the_workers_that_read_answers_get_no_secrets(monkeypatch: pytest.Monkey
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         assert not [secret for secret in SECRETS.values() if secret.encode() in environment]
     algebra.close()
+
+
+def test_every_test_that_security_md_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+\.py)::(\w+)`", (PROJECT / "SECURITY.md").read_text()))
+    assert len(named) > 15
+    for file, name in named:
+        assert f"def {name}(" in (PROJECT / "tests" / file).read_text(), f"{file}::{name}"
