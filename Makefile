@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-reproduce: setup  ## run the notebooks at PRESET, write results and figures under runs/ (cpu: about 45 minutes, smoke: about 5 minutes)
+reproduce: setup  ## run the notebooks at PRESET, write results and figures under runs/ (cpu: about 45 minutes, smoke: some minutes)
 	$(BIN)/restem run --preset $(PRESET)
 
 test: setup sandbox  ## all tests: units, real benchmarks (where RESTEM_DATA has them), notebooks run twice (about half an hour)
