@@ -21,7 +21,8 @@ from restem_lib import cluster
 from restem_lib.cluster import ClusterError, Done, hand_out
 from restem_lib.config import PROJECT, Common
 from restem_lib.engines import PromptError
-from restem_lib.store import Stage, open_stage, stages
+from restem_lib.store import Stage, open_stage
+from restem_lib.upkeep import stages
 
 pytestmark = [
     pytest.mark.slow,
