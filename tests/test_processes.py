@@ -23,8 +23,8 @@ from restem_lib.models import load_model
 from restem_lib.records import Pair, Problem
 from restem_lib.sft import Tuned, fine_tune
 from restem_lib.store import Shards, Stage, open_stage, write_records
-from restem_lib.upkeep import stages
 from restem_lib.tasks import Task, jsonl, load_task, names
+from restem_lib.upkeep import stages
 
 VALIDATION = [Problem(f"v/{i}", str(i % 10), str(i % 10)) for i in range(20)]
 TASK = Task("copy", (), (), template="Q: {question}\nA:")
