@@ -49,6 +49,8 @@ def save(
     """
     # Steps and candidates: each step, and each look at the weights after it, has a name of its own.
     path = folder / f"checkpoint-{state.step + len(state.history):06d}"
+    if path.exists():  # stopped in a look that was stopped before: nothing has changed since
+        return
 
     def save_all(temporary: Path) -> None:
         from safetensors.torch import save_file

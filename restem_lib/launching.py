@@ -192,6 +192,11 @@ def _start(job: str, parent: int, options: Sequence[str]) -> None:
     main()
 
 
+def _ignore_stops() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _work(folder: str, parent: int) -> None:
     """Make the call of a job, as one of its processes."""
     job, rank = Path(folder), os.environ["RANK"]
@@ -219,6 +224,7 @@ def _work(folder: str, parent: int) -> None:
         if rank == "0":
             (job / "done").touch()
     except KeyboardInterrupt:
+        _ignore_stops()
         (job / "stopped").touch()
     except UserError as error:  # with exit code 0, so that no launcher adds a traceback to it
         ended = True
@@ -228,6 +234,8 @@ def _work(folder: str, parent: int) -> None:
         ended = True
         (job / "failed").write_text(traceback.format_exc())
         raise
+    finally:
+        _ignore_stops()  # this one ends anyway, and would do so with a traceback
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from restem_lib.config import PROJECT
 
 RAY = Path(sys.executable).parent / "ray"
@@ -76,7 +78,9 @@ class Cluster:
             driver = self.drivers.pop()
             if driver.poll() is None:
                 os.killpg(driver.pid, signal.SIGKILL)
-            driver.communicate()
+            driver.wait()
+            assert driver.stdout
+            driver.stdout.close()
         for node in WORKERS:
             if node not in self.groups:
                 self._start(node, [f"--address={self.address}", "--num-cpus=1"])
@@ -112,10 +116,28 @@ class Cluster:
             start_new_session=True,
         )
 
+    def freeze(self, node: int) -> None:
+        """Stop everything that runs on a node in its tracks."""
+        for process in self._on(node):
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+
     def kill(self, node: int) -> None:
         """kill -9 of everything that runs on a node."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.groups.pop(node), signal.SIGKILL)
+        for process in self._on(node):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        del self.groups[node]
+
+    def _on(self, node: int) -> list[psutil.Process]:
+        """Its process group and what that has started: workers are in groups of their own."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                line = [process, *process.parents()]
+                if any(one.pid and os.getpgid(one.pid) == self.groups[node] for one in line):
+                    found.append(process)
+        return found
 
     def close(self) -> None:
         for driver in self.drivers:

@@ -21,7 +21,7 @@ from restem_lib import checkpoints, learner, sft, training
 from restem_lib.config import Common
 from restem_lib.executors import in_own_process
 from restem_lib.learner import Learner, OutOfMemory
-from restem_lib.records import Pair, Problem
+from restem_lib.records import Candidate, Pair, Problem
 from restem_lib.sft import Tuned, fine_tune
 from restem_lib.store import Shards, Stage, StoreError, write_records
 from restem_lib.tasks import Task
@@ -81,6 +81,14 @@ def at_step(wanted: int, act: Callable[[], object]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "step", acting)
         yield
+
+
+def test_a_checkpoint_of_the_same_moment_is_left_as_it_is(tmp_path: Path) -> None:
+    there = tmp_path / "checkpoint-000003"
+    there.mkdir()
+    state = checkpoints.Progress(step=2, history=[Candidate(0.0, 0, 0.0, 0.5, 20, 0)])
+    checkpoints.save(tmp_path, None, state, {})  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == [there]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -213,8 +221,8 @@ def test_ctrl_c_reaches_an_m_step_in_a_process_of_its_own(
     assert contents(tune(tiny, tmp_path)) == whole
 
 
-def child(base: Path, root: Path) -> None:
-    torch.set_num_threads(1)
+def child(base: Path, root: Path, threads: int) -> None:
+    torch.set_num_threads(threads)  # the bytes are those of as many
     tune(base, root)
 
 
@@ -228,7 +236,7 @@ def test_an_m_step_killed_at_random_moments_ends_in_the_same_bytes(
     )
     rng, kills = random.Random(0), 0
     for attempt in range(60):
-        process = context.Process(target=child, args=(tiny, tmp_path))
+        process = context.Process(target=child, args=(tiny, tmp_path, torch.get_num_threads()))
         process.start()
         began = time.monotonic()
         # Some die as they start, most between steps and checkpoints; later ones live longer.

@@ -246,6 +246,10 @@ def test_a_loop_whose_node_is_killed_at_work_ends_as_one_on_this_machine(
 ) -> None:
     run = nodes.drive(command("train", tmp_path))
     last = str(list(drawing(tmp_path, 3).shards().values())[-1]["node"])
+    nodes.freeze(int(last[-1]))
+    time.sleep(
+        1
+    )  # it has a unit then, for the driver hands out the next one when the last comes back
     nodes.kill(int(last[-1]))
     output, _ = run.communicate(timeout=LIMIT)
     assert run.returncode == 0, output

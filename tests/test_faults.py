@@ -385,10 +385,10 @@ def _drive(arguments: list[str], log: Path | None) -> None:
     if log is not None:  # a line for every shard that this process writes
         write = restem_lib.store.Stage.write
 
-        def logged(stage: Stage, name: str, table: Any, seconds: float) -> None:
+        def logged(stage: Stage, name: str, *rest: Any) -> None:
             with log.open("a") as file:
                 file.write(f"{stage.name}/{name}\n")
-            write(stage, name, table, seconds)
+            write(stage, name, *rest)
 
         restem_lib.store.Stage.write = logged  # type: ignore[method-assign]
     raise SystemExit(main(arguments))
