@@ -3,7 +3,7 @@
 For every stage in the store of a run on this machine's CPU: the seconds that `restem plan`'s cost model gives it, and
 those that its manifest has. The model is told what the records hold, which a plan has to assume: numbers of problems,
 samples, pairs and steps, and tokens. How quick this machine is it learns here, from toy-s and toy-l on 64 problems of
-toy-gsm (restem_lib/machines.py), never from the store; scoring is a constant. Judge a run of toy-m, then model and
+toy-gsm (restem_lib/plan/machines.py), never from the store; scoring is a constant. Judge a run of toy-m, then model and
 samples are others. The bar is 25 % for the sum of each kind. Start it with the threads, and beside the load,
 that the run had. `--save` keeps the result in benchmarks/results/.
 """
