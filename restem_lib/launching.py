@@ -182,11 +182,11 @@ def _die_unless(alive: Callable[[], bool]) -> None:
 
 def _start(job: str, parent: int, options: Sequence[str]) -> None:
     """Be `accelerate launch` for the call of a job."""
+    # Who sends these to all processes means the working ones: they write a checkpoint, and this one waits for them.
+    # Blocked before libraries start threads, which inherit this: torch sets handlers, and one open thread is enough.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     from accelerate.commands.launch import main
 
-    # Who sends these to all processes means the working ones: they write a checkpoint, and this one waits for them.
-    # Blocked in all threads, for torch sets handlers.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     _die_unless(lambda: os.getppid() == parent)
     sys.argv = ["accelerate launch", *options, "-m", *_me("work", job)[2:]]
     main()
