@@ -4,7 +4,10 @@ In rounds: two drivers, the same `restem train` of toy-s on toy-code, share a fr
 is killed or told to end, one of its sandbox workers is killed, or both are killed and a file of the store is truncated
 or has a bit flipped, as disks do. Whoever ended is started again; where a message says what to delete, that is done. A
 round ends when both drivers are through. Its store must then hold what an undisturbed run's does: every file the same
-byte for byte, no shard missing, none too many, none with other rows. `--save` keeps table and figure in
+byte for byte, no shard missing, none too many, none with other rows.
+
+All the while a third process, which lives as long as the soak, runs the same loop again and again
+(benchmarks/steady.py); it loses sandbox workers too, and its memory must not grow. `--save` keeps tables and figure in
 benchmarks/results/.
 """
 
@@ -31,23 +34,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from benchmarks.machine import RESULTS, describe, save
+from benchmarks.steady import ARGUMENTS, descendants, differences, finished, flat, growth
 from restem_lib.config import PROJECT
 from restem_lib.figures.look import legend, look, show, theme
-from restem_lib.store import MANIFEST, open_stage
-from restem_lib.upkeep import contents, damaged, stages
+from restem_lib.store import MANIFEST
+from restem_lib.upkeep import damaged, stages
 
-ARGUMENTS = (
-    "train --model toy-s --task toy-code --dtype float32 --problems 48 --samples 4 --iterations 2 --val-problems 24 "
-    "--test-problems 24 --problem-block 16 --sample-block 2 --learning-rate 1e-3 --max-epochs 2 --eval-every 0.5 "
-    "--compile never"
-)
 FAULTS = ("kill a driver", "end a driver", "kill a worker", "truncate a file", "flip a bit")
-END = "a round ends"
-"""Stands in the table where a fault would."""
 PER_ROUND = 6
 """Faults of a round at most, so that rounds end."""
 DRIVERS = 2
-COLUMNS = ("minute", "round", "fault", "recovery_seconds", "rss_mb")
+COLUMNS = ("minute", "round", "fault", "recovery_seconds")
 WRONG = ("lost", "duplicated", "different", "stuck", "processes left")
 ADVICE = re.compile(r"[Dd]elete (?:that file|(?:the folder )?(/\S+))")
 
@@ -61,7 +58,7 @@ class Driver:
 
     def __init__(self, store: Path, number: int) -> None:
         self.log = store.parent / f"{store.name}-driver{number}.log"
-        self.store, self.peak = store, 0.0
+        self.store = store
         self.start()
 
     def start(self) -> None:
@@ -75,14 +72,6 @@ class Driver:
                 [*command, str(self.store)], cwd=PROJECT, stdout=log, stderr=log, env=environment
             )
 
-    def look(self) -> int | None:
-        """Take note of its peak memory in MB; its exit code, None while it works."""
-        with suppress(OSError):
-            status = Path(f"/proc/{self.process.pid}/status").read_text()
-            found = re.search(r"VmHWM:\s+(\d+)", status)
-            self.peak = int(found[1]) / 1024 if found else self.peak
-        return self.process.poll()
-
     def end(self, how: signal.Signals) -> None:
         """Send the signal and wait."""
         self.told = True
@@ -93,8 +82,12 @@ class Driver:
 class Round:
     """Two drivers on a fresh store, and what happens to them."""
 
-    def __init__(self, number: int, store: Path, rng: random.Random, began: float) -> None:
+    def __init__(
+        self, number: int, store: Path, rng: random.Random, began: float, steady: int
+    ) -> None:
         self.number, self.store, self.rng, self.began = number, store, rng, began
+        self.steady = steady
+        """Process whose workers are killed too."""
         self.rows: list[dict[str, Any]] = []
         self.waiting: list[tuple[dict[str, Any], float, float]] = []
         """Rows of faults since which the store has gained nothing, with their time by two clocks."""
@@ -102,18 +95,18 @@ class Round:
         self.drivers = [Driver(store, number) for number in range(DRIVERS)]
 
     def run(self, lasts: float, until: float) -> None:
-        """Disturb the drivers until both are through; after `until` no more. Raises Trouble."""
+        """Disturb the drivers until both are through; after `until` once at most. Raises Trouble."""
         faults, due = 0, time.monotonic() + self.rng.uniform(0.2, 0.9) * lasts
-        while any(code != 0 for code in [driver.look() for driver in self.drivers]):
+        while any(code != 0 for code in [driver.process.poll() for driver in self.drivers]):
             self._recovered()
             self._restart()
-            ready = faults < PER_ROUND and due < time.monotonic() < until
+            now = time.monotonic()
+            ready = due < now and faults < (PER_ROUND if now < until else 1)
             if ready and self._disturb(self.rng.choice(FAULTS)):
                 faults += 1
                 due = time.monotonic() + self.rng.uniform(0.2, 0.9) * lasts
             time.sleep(0.2)
         self._recovered()
-        self._record(END)
         self._mend()
 
     def stop(self) -> None:
@@ -124,10 +117,10 @@ class Round:
     def _disturb(self, fault: str) -> bool:
         """Whether there was anything to do it to."""
         driver = self.rng.choice(self.drivers)
-        if driver.look() is not None:
+        if driver.process.poll() is not None:
             return False
         if fault == "kill a worker":
-            workers = descendants(driver.process.pid)
+            workers = descendants(self.rng.choice([driver.process.pid, self.steady]))
             if not workers:
                 return False
             with suppress(ProcessLookupError):
@@ -145,7 +138,7 @@ class Round:
 
     def _restart(self) -> None:
         for driver in self.drivers:
-            code = driver.look()
+            code = driver.process.poll()
             if code in (None, 0):
                 continue
             said = driver.log.read_text()
@@ -175,16 +168,14 @@ class Round:
             "round": self.number,
             "fault": fault,
             "recovery_seconds": float("nan"),
-            "rss_mb": round(max(driver.peak for driver in self.drivers), 1),
         }
         self.rows.append(row)
-        if fault != END:
-            self.waiting.append((row, now, time.time()))
+        self.waiting.append((row, now, time.time()))
 
     def _recovered(self) -> None:
         """Enter how long it took the store to gain a finished file after a fault."""
         newest = max(map(changed, self.store.glob(f"stages/*/{MANIFEST}")), default=0.0)
-        through = all(driver.look() == 0 for driver in self.drivers)
+        through = all(driver.process.poll() == 0 for driver in self.drivers)
         done = [one for one in self.waiting if newest > one[2] or through]
         for row, since, _ in done:
             row["recovery_seconds"] = round(time.monotonic() - since, 1)
@@ -226,43 +217,6 @@ def follow(said: str, root: Path) -> list[Path]:
     return deleted
 
 
-def finished(store: Path) -> dict[str, int]:
-    """Rows of every finished file of a store, by the manifests."""
-    return {
-        f"{folder.name}/{name}": entry["rows"]
-        for folder in stages(store)
-        for name, entry in open_stage(folder).shards().items()
-    }
-
-
-def differences(store: Path, reference: Path) -> dict[str, list[str]]:
-    """What a store lost, has twice or too much, and which files differ from the reference's; {} if nothing."""
-    wanted, got = finished(reference), finished(store)
-    here, there = contents(store), contents(reference)
-    more = [name for name in wanted if got.get(name, 0) > wanted[name]]
-    found = {
-        "lost": sorted(wanted.keys() - got.keys()),
-        "duplicated": sorted([*(got.keys() - wanted.keys()), *more]),
-        "different": sorted(n for n in here.keys() | there.keys() if here.get(n) != there.get(n)),
-    }
-    return {what: names for what, names in found.items() if names}
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below one."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(path.parent.name))
-    found, todo = list[int](), [pid]
-    while todo:
-        mine = children.get(todo.pop(), [])
-        found += mine
-        todo += mine
-    return found
-
-
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Adopt what killed drivers leave behind, and end all of it at the end, however that comes."""
@@ -276,23 +230,23 @@ def nothing_left() -> Iterator[None]:
                 os.kill(pid, signal.SIGKILL)
 
 
-def outliving() -> list[int]:
-    """Processes that are still there five seconds after their drivers."""
+def outliving(steady: int) -> list[int]:
+    """Processes that are still there five seconds after their drivers, but for the steady one's."""
     for _ in range(50):
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:  # adopted ones that ended
                 pass
-        left = descendants(os.getpid())
+        left = set(descendants(os.getpid())) - {steady, *descendants(steady)}
         if not left:
             break
         time.sleep(0.1)
-    return left
+    return sorted(left)
 
 
 def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
     """Rounds of faults for so many minutes, and to the end of the last: writes out/soak.csv, keeps stores that differ.
 
-    Raises Trouble when the undisturbed run fails.
+    Raises Trouble when the undisturbed run fails, or the steady process ends.
     """
     out.mkdir(parents=True)
     began, rng = time.monotonic(), random.Random(seed)
@@ -303,28 +257,34 @@ def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
     print(f"undisturbed: {lasts:.0f} s, {len(reference)} finished files", flush=True)
     rows, wrong = list[dict[str, Any]](), Counter[str]()
     number, until = 0, time.monotonic() + 60 * minutes
+    command = [sys.executable, "-m", "benchmarks.steady", str(out), "--minutes", str(minutes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    steady = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
     while time.monotonic() < until:
         number += 1
         store = out / f"round{number}"
-        one = Round(number, store, rng, began)
+        one = Round(number, store, rng, began, steady.pid)
         try:
             one.run(lasts, until)
             found = differences(store, out / "reference")
         except Trouble as trouble:
             found = {"stuck": [str(trouble)]}
         one.stop()
-        if left := outliving():
+        if left := outliving(steady.pid):
             found["processes left"] = [str(pid) for pid in left]
         rows += one.rows
         pd.DataFrame(rows, columns=COLUMNS).to_csv(out / "soak.csv", index=False)
         wrong.update({what: len(names) for what, names in found.items()})
-        faults = Counter(row["fault"] for row in one.rows if row["fault"] != END)
+        faults = Counter(row["fault"] for row in one.rows)
         print(f"round {number}, {dict(faults)}: {found or 'as undisturbed'}", flush=True)
         if not found:
             shutil.rmtree(store)
+    steady.wait()  # ends by itself, with 1 where it grew, which its table tells too
+    alone = pd.read_csv(out / "steady.csv")
+    if steady.returncode and flat(growth(alone)):
+        raise Trouble(f"the steady process ended with exit code {steady.returncode}")
     table = pd.DataFrame(rows, columns=COLUMNS)
-    ends, hit = table[table["fault"] == END]["rss_mb"], table[table["fault"] != END]
-    recovery = hit.dropna().groupby("fault")["recovery_seconds"]
+    recovery = table.dropna().groupby("fault")["recovery_seconds"]
     return {
         "benchmark": "soak",
         **describe(),
@@ -335,43 +295,57 @@ def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
         "undisturbed_seconds": round(lasts, 1),
         "files_a_round": len(reference),
         "rows_a_round": sum(reference.values()),
-        "faults": {fault: int(count) for fault, count in hit["fault"].value_counts().items()},
+        "faults": {fault: int(count) for fault, count in table["fault"].value_counts().items()},
         **{what: wrong[what] for what in WRONG},
         "recovery_seconds_median": recovery.median().to_dict(),
         "recovery_seconds_longest": recovery.max().to_dict(),
-        "peak_mb_first_half": float(ends.iloc[: (len(ends) + 1) // 2].median()),
-        "peak_mb_second_half": float(ends.iloc[len(ends) // 2 :].median()),
+        "steady_runs": len(alone),
+        **{f"steady_{name}": value for name, value in growth(alone).items()},
+        "flat": flat(growth(alone)),
     }
 
 
-def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Peak memory of the drivers over time: at each fault, and when a round ends."""
-    for place, fault in enumerate((END, *FAULTS)):
-        mine = rows[rows["fault"] == fault]
-        style = look(fault, place) | ({} if fault == END else {"linestyle": ""})
-        ax.plot(mine["minute"], mine["rss_mb"], **style, markersize=4)
-    ax.set(xlabel="minutes", ylabel="peak memory of a driver (MB)")
-    ax.set_ylim(bottom=0)
-    ax.set_title(f"rounds: {rows['round'].nunique()}, faults: {int((rows['fault'] != END).sum())}")
+def draw(faults: pd.DataFrame, steady: pd.DataFrame, ax: Axes) -> Axes:
+    """Memory of the process that lives on, after each of its runs, and under it when there were which faults."""
+    ax.plot(steady["minute"], steady["rss_mb"], color="0.35", label="one process, run after run")
+    lowest = -0.05 * steady["rss_mb"].max()
+    for place, fault in enumerate(FAULTS):
+        mine = faults[faults["fault"] == fault]
+        style = look(fault, place) | {"linestyle": ""}
+        ax.plot(mine["minute"], [(place + 1) * lowest] * len(mine), **style, markersize=4)
+    ax.axhline(0, color="0.8", linewidth=0.8)
+    ax.set(xlabel="minutes", ylabel="memory (MB)")
+    ax.set_ylim(lowest * (len(FAULTS) + 1), steady["rss_mb"].max() * 1.15)
+    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= steady["rss_mb"].max() * 1.15])
+    ax.set_title(f"{len(steady)} runs of the toy loop in one process, {len(faults)} faults beside")
     legend(ax)
     return ax
 
 
-def keep(result: dict[str, Any], table: Path) -> None:
-    """Put result, table and figure into benchmarks/results/."""
+def keep(result: dict[str, Any], out: Path) -> None:
+    """Put result, tables and figure into benchmarks/results/."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     print("kept in", save("soak", result))
-    shutil.copy(table, RESULTS / "soak.csv")
+    tables = []
+    for name in ("soak", "steady"):
+        shutil.copy(out / f"{name}.csv", RESULTS)
+        tables.append(pd.read_csv(out / f"{name}.csv"))
     theme()
-    fig, ax = plt.subplots(figsize=(7, 4))
-    draw(pd.read_csv(table), ax)
+    fig, ax = plt.subplots(figsize=(7, 4.5))
+    draw(*tables, ax)
+    memory = (
+        f"median {result['steady_rss_mb_second_quarter']:.0f} MB in the second quarter of them, "
+        f"{result['steady_rss_mb_last_quarter']:.0f} MB in the last"
+        if "steady_rss_mb_last_quarter" in result
+        else "too few to tell growth"
+    )
     alt = (
-        f"Peak memory of the drivers over {result['minutes']:g} minutes and {result['rounds']} rounds: "
-        f"{result['peak_mb_first_half']:.0f} MB in the first half, {result['peak_mb_second_half']:.0f} in the second."
+        f"Memory of one process over {result['minutes']:g} minutes and {result['steady_runs']} runs of the toy loop: "
+        f"{memory}. Below, the times of {sum(result['faults'].values())} faults by kind."
     )
     show(fig, alt, RESULTS / "soak")
 
@@ -395,8 +369,8 @@ def main() -> int:
     (options.out / "soak.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
     if options.save:
-        keep(result, options.out / "soak.csv")
-    return int(any(result[what] for what in WRONG))
+        keep(result, options.out)
+    return int(any(result[what] for what in WRONG) or not result["flat"])
 
 
 if __name__ == "__main__":

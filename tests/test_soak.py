@@ -13,7 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.soak import COLUMNS, END, WRONG, draw
+from benchmarks.soak import COLUMNS, WRONG, draw
+from benchmarks.steady import COLUMNS as STEADY
+from benchmarks.steady import ENOUGH, flat, growth
 from restem_lib.config import PROJECT
 
 pytestmark = [
@@ -54,14 +56,31 @@ def test_a_short_soak_loses_nothing(level: str, tmp_path: Path) -> None:
     assert {what: result[what] for what in WRONG} == dict.fromkeys(WRONG, 0)
     rows = pd.read_csv(tmp_path / "out" / "soak.csv")
     assert tuple(rows.columns) == COLUMNS
-    assert sum(result["faults"].values()) == (rows["fault"] != END).sum() > 0
+    assert sum(result["faults"].values()) == len(rows) > 0
+    steady = pd.read_csv(tmp_path / "out" / "steady.csv")
+    assert tuple(steady.columns) == STEADY and len(steady) == result["steady_runs"] > 0
     assert not working_on(tmp_path)
 
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots()
-    assert draw(rows, ax).get_title().startswith("rounds: ")
+    assert draw(rows, steady, ax).get_title().endswith(f"{len(rows)} faults beside")
     plt.close(fig)
+
+
+@pytest.mark.parametrize(
+    ("grown", "expected"),
+    [("", True), ("rss_mb", False), ("processes", False), ("open_files", False)],
+)
+def test_growth_is_seen(grown: str, expected: bool) -> None:
+    noise = [float(run % 3) for run in range(40)]
+    table = pd.DataFrame(
+        {"minute": range(40), **{name: [500 + n for n in noise] for name in STEADY[1:]}}
+    )
+    if grown:
+        table[grown] += [2.0 * run for run in range(40)]
+    assert flat(growth(table)) is expected
+    assert growth(table.head(ENOUGH - 1)) == {}
 
 
 def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
