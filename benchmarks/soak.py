@@ -152,11 +152,18 @@ class Round:
             driver.start()
 
     def _mend(self) -> None:
-        """Damage that nobody met: what `restem runs verify` names is deleted and made anew."""
-        for _ in range(3):
+        """Damage that nobody met: what `restem runs verify` names is deleted and made anew.
+
+        A finished M-step does not look at its validation's samples again. Where one of these was deleted, the M-step
+        is made anew, which wants them.
+        """
+        for _ in range(4):
             said = "\n".join(line for folder in stages(self.store) for line in damaged(folder))
-            if not follow(said, self.store):
+            if not said:
                 return
+            if not follow(said, self.store):
+                for folder in self.store.glob("stages/tune-*"):
+                    shutil.rmtree(folder)
             self.drivers[0].start()
             if self.drivers[0].process.wait(600):
                 raise Trouble(self.drivers[0].log.read_text()[-2000:])
