@@ -5,8 +5,8 @@
 They meet in a private temporary folder, the job: `call` is what to do, `stop` asks for an end, and `done`, `stopped`,
 `failed` and `error-N` say which one came. Each process watches its parent.
 
-From `start` on Ctrl-C and SIGTERM are blocked in all threads, so that a stop, whenever it comes, is only pending: `work`
-looks for it where all processes can end together. One that was interrupted would leave the others waiting for it.
+From `start` on Ctrl-C and SIGTERM are blocked in all threads, so that a stop, whenever it comes, is only pending:
+`work` looks for it where all processes can end together. One that was interrupted would leave the others waiting.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def train(
 def _stop_asked() -> Iterator[Callable[[], bool]]:
     """Tells whether Ctrl-C or SIGTERM came. The first is only noted, so that a step can end; a later one interrupts.
 
-    In one of several processes, where both are blocked (`launching`), nothing interrupts: all end together or none does.
+    In one of several processes, where both are blocked (`launching`), nothing interrupts: all end together or none.
     """
     came: list[float] = []
 
