@@ -8,7 +8,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
 
-from restem_lib.files import TEMPORARY, StoreError, file_sha256, replace_whole
+from restem_lib.files import TEMPORARY, StoreError, file_sha256, replace_whole, writing
 from restem_lib.records import Candidate
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def save(
         sums = {str(file.relative_to(temporary)): file_sha256(file) for file in files}
         (temporary / CHECKSUMS).write_text(json.dumps(sums))
 
-    try:
+    with writing(path):
         if accelerator.is_main_process:
             older = found(folder)
             replace_whole(path, save_all)
@@ -71,15 +71,6 @@ def save(
                 rmtree(checkpoint)
         else:
             _save_state(accelerator, path.with_name(f"{TEMPORARY}{path.name}"))
-    except (KeyboardInterrupt, StoreError):
-        raise
-    except (
-        BaseException
-    ) as error:  # a full disk is an error of safetensors, torch or DCP, which share no class
-        raise StoreError(
-            f"cannot write {path}: {error}. The checkpoint before it is kept; "
-            "make room, then run the same command again"
-        ) from error
 
 
 def _save_state(accelerator: Accelerator, temporary: Path) -> None:

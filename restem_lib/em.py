@@ -63,6 +63,7 @@ def draw(model: Path, task: Task, problems: Sequence[Problem], i: int, loop: Loo
 
 def sft_on_solutions(loop: Loop, task: Task, only: Collection[str] | None = None) -> Tuned:
     """The paper's baseline: fine-tune the base on the human solutions of the same problems (`only`: these)."""
+    launching.check(loop.accelerate_config)  # now rather than in the M-step
     problems, validation = split(task, loop)
     if only is not None:
         problems = [problem for problem in problems if problem.id in only]

@@ -16,7 +16,9 @@ from restem_lib import UserError
 
 TEMPORARY = ".tmp-"
 """What the names of half-written files begin with."""
-FAILED_WRITE = re.compile(r"\(os error \d+\)|PytorchStreamWriter|inline_container")
+FAILED_WRITE = re.compile(
+    r"\(os error \d+\)|Error: \[Errno \d+\]|PytorchStreamWriter|inline_container"
+)
 """In what safetensors and torch say, with exceptions of their own, when a file cannot be written."""
 
 
@@ -69,10 +71,13 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system says when `path` cannot be written into a StoreError that says what to do."""
     try:
         yield
-    except Exception as error:
-        if not isinstance(error, OSError) and not FAILED_WRITE.search(str(error)):
+    except UserError:
+        raise
+    except BaseException as error:  # torch's CheckpointException is no Exception
+        said = [line for line in str(error).splitlines() if FAILED_WRITE.search(line)]
+        if not isinstance(error, OSError) and not said:
             raise
-        reason = getattr(error, "strerror", "") or str(error).partition("\n")[0]
+        reason = getattr(error, "strerror", "") or "".join(said[:1]) or str(error)
         raise StoreError(
             f"cannot write {path}: {reason}. What was finished before is kept; "
             "make room or choose another folder with --out (runs_dir), then run the same command again"

@@ -4,6 +4,9 @@
 
 They meet in a private temporary folder, the job: `call` is what to do, `stop` asks for an end, and `done`, `stopped`,
 `failed` and `error-N` say which one came. Each process watches its parent.
+
+From `start` on Ctrl-C and SIGTERM are blocked in all threads, so that a stop, whenever it comes, is only pending:
+`work` looks for it where all processes can end together. One that was interrupted would leave the others waiting.
 """
 
 from __future__ import annotations
@@ -13,8 +16,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +24,10 @@ from typing import IO, Any
 
 from restem_lib import UserError
 from restem_lib.config import ConfigError, parse_yaml
+from restem_lib.executors import STOPS, end_unless
 
 KINDS = ("MULTI_CPU", "MULTI_GPU", "FSDP")
 WATCHED = "RESTEM_WATCHED"
-STOPS = (signal.SIGINT, signal.SIGTERM)
 TAIL = 15
 """Lines of what failing processes said that an error repeats."""
 
@@ -79,7 +80,8 @@ def _read(file: str) -> tuple[str, int, bool, bool]:
 
 def run(file: str, work: Callable[..., object], *arguments: Any) -> None:
     """Call `work(*arguments)` in every process of a configuration; `work` is a module-level function of an importable
-    module, its arguments can be pickled.
+    module, its arguments can be pickled. In them Ctrl-C and SIGTERM stay pending: `work` looks for them
+    (`signal.sigpending`) and raises KeyboardInterrupt in all at once.
 
     Ctrl-C asks the processes to stop, as SIGTERM would, and waits for them; a second one ends them at once. A
     UserError of theirs is raised here as it was there. Raises LaunchError after any other failure, ConfigError for a
@@ -170,31 +172,17 @@ def _relay(output: IO[bytes], said: list[str]) -> None:
         del said[:-100]
 
 
-def _die_unless(alive: Callable[[], bool]) -> None:
-    # A process that outlived its parent would write into a stage whose lock the kernel has given to somebody else.
-    def watch() -> None:
-        while alive():
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _start(job: str, parent: int, options: Sequence[str]) -> None:
     """Be `accelerate launch` for the call of a job."""
     # Who sends these to all processes means the working ones: they write a checkpoint, and this one waits for them.
-    # Blocked before libraries start threads, which inherit this: torch sets handlers, and one open thread is enough.
+    # Blocked before libraries start threads, which inherit this as the working ones do: torch sets handlers, and one
+    # open thread is enough.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     from accelerate.commands.launch import main
 
-    _die_unless(lambda: os.getppid() == parent)
+    end_unless(lambda: os.getppid() == parent)
     sys.argv = ["accelerate launch", *options, "-m", *_me("work", job)[2:]]
     main()
-
-
-def _ignore_stops() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _work(folder: str, parent: int) -> None:
@@ -211,10 +199,7 @@ def _work(folder: str, parent: int) -> None:
             os._exit(0)  # another one failed, for which this one would wait for ever
         return os.getppid() == parent
 
-    for number in STOPS:
-        signal.signal(number, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    _die_unless(alive)
+    end_unless(alive)
     if rank != "0":
         os.environ["TQDM_DISABLE"] = "1"
     try:
@@ -224,7 +209,6 @@ def _work(folder: str, parent: int) -> None:
         if rank == "0":
             (job / "done").touch()
     except KeyboardInterrupt:
-        _ignore_stops()
         (job / "stopped").touch()
     except UserError as error:  # with exit code 0, so that no launcher adds a traceback to it
         ended = True
@@ -234,8 +218,6 @@ def _work(folder: str, parent: int) -> None:
         ended = True
         (job / "failed").write_text(traceback.format_exc())
         raise
-    finally:
-        _ignore_stops()  # this one ends anyway, and would do so with a traceback
 
 
 if __name__ == "__main__":

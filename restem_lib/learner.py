@@ -130,8 +130,9 @@ class Learner:
         losses = []
         for i in range(passes):
             rows = mine[i * size : (i + 1) * size] or [(examples[0][0], 0)]
-            last = i == passes - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            # Sharded gradients are summed at each pass: FSDP would keep them whole till the last one.
+            now = i == passes - 1 or self.accelerator.is_fsdp2
+            with nullcontext() if now else self.accelerator.no_sync(self.model):
                 loss = completion_loss(self.model, rows, self.pad)
                 # Gradients of the processes are averaged, but the step is on their sum.
                 self.accelerator.backward(loss * processes / tokens)

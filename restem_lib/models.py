@@ -21,6 +21,13 @@ TOYS = PROJECT / "models"
 GGUF_VERSION = 1
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """Files fetched from the Hub: safetensors only, never pickled weights."""
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""In what torch says where an error of no class of its own means it."""
 
 
 class ModelError(UserError, ValueError):
@@ -133,8 +140,9 @@ def out_of_memory(error: BaseException) -> bool:
     import torch
 
     says = str(error) if isinstance(error, RuntimeError) else ""
-    named = any(words in says for words in ("DefaultCPUAllocator", "can't allocate memory"))
-    return named or isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return any(words in says for words in OUT_OF_MEMORY) or isinstance(
+        error, MemoryError | torch.OutOfMemoryError
+    )
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

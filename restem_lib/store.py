@@ -41,7 +41,7 @@ from restem_lib.records import R, from_table, to_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KEY, MANIFEST = "key.json", "manifest.json"
+KEY, MANIFEST, LOCKS = "key.json", "manifest.json", ".locks"
 OWN = re.compile(
     r"^(p\d{5}-[0-9a-f]{8}-s\d{4,}-\d{4,}\.parquet|(pairs|history)\.parquet|checkpoint-\d{6}|model)$"
 )
@@ -88,7 +88,7 @@ class Stage:
         """
         from filelock import FileLock, Timeout
 
-        locks = self.runs_dir / "stages" / ".locks"
+        locks = self.runs_dir / "stages" / LOCKS
         with writing(self.folder):
             locks.mkdir(parents=True, exist_ok=True)
         lock, owner = FileLock(locks / f"{self.name}.lock"), locks / f"{self.name}.owner"
@@ -179,9 +179,10 @@ class Stage:
                 f"{path} is gone. Run again: it is made anew once something that is not there yet needs it"
             )
         if file_sha256(path) != entry["sha256"]:
+            made = "the whole stage" if "model/" in name or self.kind == "tune" else "only it"
             raise StoreError(
                 f"{path} is damaged: it is not what was written (its checksum differs). "
-                "Delete that file and run again; only it is made anew"
+                f"Delete that file and run again; {made} is made anew"
             )
 
     def _unfinished(self, path: Path) -> StoreError:

@@ -18,6 +18,7 @@ from restem_lib.batching import batches, tokens
 from restem_lib.checkpoints import Progress
 from restem_lib.config import Common
 from restem_lib.engines import PromptError, Sampling
+from restem_lib.executors import STOPS
 from restem_lib.learner import Learner
 from restem_lib.models import load_model, load_tokenizer, pick_dtype, save_model
 from restem_lib.records import Candidate, Pair, Problem, Sample
@@ -154,7 +155,10 @@ def train(
 
 @contextmanager
 def _stop_asked() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C or SIGTERM came. The first is only noted, so that a step can end; a later one interrupts."""
+    """Tells whether Ctrl-C or SIGTERM came. The first is only noted, so that a step can end; a later one interrupts.
+
+    In one of several processes, where both are blocked (`launching`), nothing interrupts: all end together or none.
+    """
     came: list[float] = []
 
     def note(number: int, _: Any) -> None:
@@ -165,7 +169,10 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():  # which alone can have handlers
         yield lambda: False
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    if signal.pthread_sigmask(signal.SIG_BLOCK, ()) >= STOPS:
+        yield lambda: bool(signal.sigpending() & STOPS)
+        return
+    before = {number: signal.signal(number, note) for number in STOPS}
     try:
         yield lambda: bool(came)
     finally:

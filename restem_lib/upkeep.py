@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from restem_lib import checkpoints
 from restem_lib.files import StoreError, file_sha256, holder, writing
-from restem_lib.store import MANIFEST, Stage, open_stage
-
-LOCKS = ".locks"
+from restem_lib.store import KEY, LOCKS, MANIFEST, Stage, open_stage
 
 
 def stages(runs_dir: str | Path) -> list[Path]:
@@ -23,14 +22,20 @@ def stages(runs_dir: str | Path) -> list[Path]:
 def damaged(folder: Path) -> list[str]:
     """What is wrong in a stage's folder, a line for each file and what to do about it; [] where all is sound.
 
-    Reads every finished file. A stage that a process works on now, or that was stopped, is sound as far as it is done.
+    Reads every finished file, and the checkpoint that an M-step would go on from. A stage that a process works on now,
+    or that was stopped, is sound as far as it is done.
     """
+    if not (folder / KEY).exists() and not (folder / MANIFEST).exists():  # killed as it began
+        return []
     try:
         stage = open_stage(folder)
         names = list(stage.shards())
     except StoreError as error:
         return [str(error)]
-    return [line for name in names if (line := _fault(stage, name))]
+    faults = [_fault(stage, name) for name in names]
+    if "history.parquet" not in names:
+        faults.append(_fault_of_checkpoint(stage))
+    return [line for line in faults if line]
 
 
 def _fault(stage: Stage, name: str) -> str:
@@ -38,6 +43,17 @@ def _fault(stage: Stage, name: str) -> str:
         stage.check(name)
     except StoreError as error:
         return str(error)
+    return ""
+
+
+def _fault_of_checkpoint(stage: Stage) -> str:
+    newest = checkpoints.found(stage.folder)[-1:]
+    try:
+        checkpoints.latest(stage.folder)
+    except StoreError as error:
+        # A process that works on the stage may have removed it meanwhile.
+        working = checkpoints.found(stage.folder)[-1:] != newest
+        return "" if working or "history.parquet" in stage.shards() else str(error)
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import random
@@ -13,18 +12,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from torch.distributed import checkpoint as dcp
 
-from restem_lib import checkpoints, learner, sft, training
+from restem_lib import UserError, checkpoints, learner, sft, training
 from restem_lib.config import Common
-from restem_lib.executors import in_own_process
+from restem_lib.executors import STOPS, in_own_process
 from restem_lib.learner import Learner, OutOfMemory
 from restem_lib.records import Candidate, Pair, Problem
 from restem_lib.sft import Tuned, fine_tune
 from restem_lib.store import Shards, Stage, StoreError, write_records
 from restem_lib.tasks import Task
+from restem_lib.upkeep import contents, damaged
 
 VALIDATION = [Problem(f"v/{i}", str(i % 10), str(i % 10)) for i in range(20)]
 TASK = Task("copy", (), (), template="Q: {question}\nA:")
@@ -50,10 +53,9 @@ def tune(base: Path, root: Path) -> Tuned:
     return fine_tune(base, Shards(stage, ("pairs.parquet",)), TASK, VALIDATION, 0, config)
 
 
-def contents(tuned: Tuned) -> dict[str, str]:
-    """Checksums of the model and its history."""
-    files = [*tuned.model.iterdir(), tuned.model.parent / "history.parquet"]
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+def bytes_of(tuned: Tuned) -> dict[str, str]:
+    """Checksums of the M-step's files."""
+    return contents(tuned.model.parent)
 
 
 def kept(root: Path) -> list[str]:
@@ -63,7 +65,7 @@ def kept(root: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The bytes of an uninterrupted run."""
-    return contents(tune(tiny, tmp_path_factory.mktemp("whole")))
+    return bytes_of(tune(tiny, tmp_path_factory.mktemp("whole")))
 
 
 @contextmanager
@@ -105,7 +107,7 @@ def test_a_stopped_m_step_writes_a_checkpoint_and_goes_on_from_it(
     assert signal.getsignal(number) is before
     [checkpoint] = tmp_path.glob("stages/tune-*/checkpoint-*")
     assert f'"step": {step}' in (checkpoint / "progress.json").read_text()
-    assert contents(tune(tiny, tmp_path)) == whole
+    assert bytes_of(tune(tiny, tmp_path)) == whole
     assert kept(tmp_path) == []
 
 
@@ -135,7 +137,7 @@ def test_checkpoints_are_written_by_the_clock_too(
     [checkpoint] = tmp_path.glob("stages/tune-*/checkpoint-*")
     assert '"step": 5' in (checkpoint / "progress.json").read_text()
     monkeypatch.undo()
-    assert contents(tune(tiny, tmp_path)) == whole
+    assert bytes_of(tune(tiny, tmp_path)) == whole
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
@@ -191,7 +193,83 @@ def test_a_full_disk_keeps_the_checkpoint_before(
         tune(tiny, tmp_path)
     assert kept(tmp_path) == ["checkpoint-000004"]
     monkeypatch.undo()
-    assert contents(tune(tiny, tmp_path)) == whole
+    assert bytes_of(tune(tiny, tmp_path)) == whole
+
+
+def save(folder: Path, save_state: Callable[[str], object], main: bool = True) -> None:
+    accelerator = SimpleNamespace(
+        is_main_process=main, wait_for_everyone=lambda: None, save_state=save_state
+    )
+    checkpoints.save(folder, accelerator, checkpoints.Progress(), {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("main", [True, False])
+@pytest.mark.parametrize(
+    ("error", "disk"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (SafetensorError("Error while serializing: I/O error: (os error 28)"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704"), True),
+        (UserError("shown as it is"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (RuntimeError("Connection closed by peer"), False),
+        (ValueError("a bug"), False),
+        (KeyboardInterrupt(), False),
+    ],
+    ids=repr,
+)
+def test_only_what_a_disk_can_cause_asks_for_room(
+    tmp_path: Path, error: BaseException, disk: bool, main: bool
+) -> None:
+    def save_state(folder: str) -> None:
+        raise error
+
+    with pytest.raises(StoreError if disk else type(error)) as raised:
+        save(tmp_path, save_state, main)
+    assert ("make room" in str(raised.value)) is disk
+    assert disk or raised.value is error
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_full_disk_under_a_sharded_checkpoint_is_told_as_any_other(tmp_path: Path) -> None:
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_state(folder: str) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))
+        try:
+            dcp.save({"weights": torch.zeros(10_000)}, checkpoint_id=Path(folder) / "sharded")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+    with pytest.raises(StoreError, match=r"cannot write .*: RuntimeError: .*make room"):
+        save(tmp_path, save_state)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_found_by_verifying_until_it_is_of_no_more_use(
+    tmp_path: Path,
+) -> None:
+    stage = Stage(tmp_path, "tune", 1, {})
+    with stage.work():
+        assert damaged(stage.folder) == []
+        save(stage.folder, lambda folder: (Path(folder) / "optimizer.bin").write_bytes(b"12"))
+        assert damaged(stage.folder) == []
+        [checkpoint] = checkpoints.found(stage.folder)
+        (checkpoint / "optimizer.bin").write_bytes(b"13")
+        [line] = damaged(stage.folder)
+        assert f"{checkpoint / 'optimizer.bin'} is damaged" in line and "Delete" in line
+        write_records(stage, "history.parquet", [], Candidate, 0.0)
+        assert damaged(stage.folder) == []
+
+
+def test_a_stage_killed_as_it_began_is_empty_not_damaged(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "tune", 1, {})
+    stage.folder.mkdir(parents=True)
+    assert damaged(stage.folder) == []
+    with stage.work():
+        write_records(stage, "history.parquet", [], Candidate, 0.0)
+    (stage.folder / "key.json").unlink()
+    assert "key.json is missing" in damaged(stage.folder)[0]
 
 
 def test_a_step_without_enough_memory_says_what_to_lower(
@@ -218,7 +296,34 @@ def test_ctrl_c_reaches_an_m_step_in_a_process_of_its_own(
     with pytest.raises(KeyboardInterrupt):
         tune(tiny, tmp_path)
     assert len(kept(tmp_path)) == 1
-    assert contents(tune(tiny, tmp_path)) == whole
+    assert bytes_of(tune(tiny, tmp_path)) == whole
+
+
+def stubborn(began: Path) -> None:
+    """Work that does not hear of any stop."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    began.write_text(str(os.getpid()))
+    time.sleep(120)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_a_process_of_its_own_at_once(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+
+    def interrupt() -> None:
+        while not began.exists():
+            time.sleep(0.01)
+        for _ in range(2):
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        in_own_process(stubborn, began)
+    assert time.monotonic() - start < 60
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(began.read_text()), 0)
 
 
 def child(base: Path, root: Path, threads: int) -> None:
@@ -253,4 +358,4 @@ def test_an_m_step_killed_at_random_moments_ends_in_the_same_bytes(
         kills += 1
     assert process.exitcode == 0
     assert kills >= 4
-    assert contents(tune(tiny, tmp_path)) == whole
+    assert bytes_of(tune(tiny, tmp_path)) == whole

@@ -107,8 +107,10 @@ def short_of_memory(
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
         MemoryError(),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
-    ids=["gpu", "cpu", "python"],
+    ids=["gpu", "cpu", "python", "driver", "cublas"],
 )
 def test_out_of_memory_halves_the_rows_and_keeps_the_texts(
     tiny: Path,
@@ -146,6 +148,7 @@ def test_prefills_shrink_with_the_rows() -> None:
 
 def test_other_errors_are_not_taken_for_out_of_memory() -> None:
     assert not out_of_memory(RuntimeError("shapes do not match"))
+    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
     assert not out_of_memory(ValueError("can't allocate memory"))
 
 
@@ -367,6 +370,8 @@ def test_a_damaged_checkpoint_is_named_and_mended_as_the_message_says(
     checkpoint = max((tmp_path / "runs" / "stages").glob("tune-*/checkpoint-*"))
     largest = max((f for f in checkpoint.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     harm(largest, "flipped")
+    assert main(["runs", "verify", "--out", str(tmp_path / "runs")]) == 1
+    assert str(largest) in capsys.readouterr().out
     assert main(command(tiny, copying, tmp_path / "runs")) == 1
     said = capsys.readouterr().err
     assert str(largest) in said

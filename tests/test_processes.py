@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import pickle
 import signal
@@ -17,6 +17,7 @@ import torch
 
 from restem_lib import em, launching
 from restem_lib.config import PROJECT, Common, ConfigError, Loop
+from restem_lib.executors import STOPS
 from restem_lib.launching import LaunchError
 from restem_lib.learner import Diverged
 from restem_lib.models import load_model
@@ -24,7 +25,7 @@ from restem_lib.records import Pair, Problem
 from restem_lib.sft import Tuned, fine_tune
 from restem_lib.store import Shards, Stage, open_stage, write_records
 from restem_lib.tasks import Task, jsonl, load_task, names
-from restem_lib.upkeep import stages
+from restem_lib.upkeep import contents, stages
 
 VALIDATION = [Problem(f"v/{i}", str(i % 10), str(i % 10)) for i in range(20)]
 TASK = Task("copy", (), (), template="Q: {question}\nA:")
@@ -150,10 +151,10 @@ def test_a_process_that_dies_takes_the_others_along_and_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, found: str
 ) -> None:
     (tmp_path / "dying.py").write_text(
-        "import os, sys, time\n"
+        "import os, signal, sys, time\n"
         "def work():\n"
         f"    if os.environ['RANK'] == '1': {code}\n"
-        "    if 'exit' not in CODE: time.sleep(60)\n"
+        "    if 'exit' not in CODE: signal.sigtimedwait([signal.SIGTERM], 60)\n"
         "    sys.exit(0)\n"
         f"CODE = {code!r}\n"
     )
@@ -239,15 +240,6 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def contents(out: Path) -> dict[str, str]:
-    """Checksums of everything deterministic."""
-    return {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "manifest.json" and ".locks" not in path.parts
-    }
-
-
 @pytest.fixture(scope="module")
 def whole(tiny: Path, copying: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What an uninterrupted run writes; the same command once more finds all done."""
@@ -284,7 +276,19 @@ def processes_of(out: Path) -> list[int]:
             continue
         if folder.name.isdigit() and b"restem_lib" in words and os.fsencode(out) in environment:
             found.append(int(folder.name))
-    return found
+    return sorted(found)
+
+
+def open_threads(pid: int) -> list[str]:
+    """Threads of a process that Ctrl-C or SIGTERM can end."""
+    blocked = {
+        task.name: int(line.split()[1], 16)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for line in (task / "status").read_text().splitlines()
+        if line.startswith("SigBlk:")
+    }
+    stops = sum(1 << (number - 1) for number in STOPS)
+    return [task for task, mask in blocked.items() if mask & stops != stops]
 
 
 @pytest.mark.slow
@@ -319,7 +323,9 @@ def test_a_run_killed_in_its_m_step_ends_as_an_uninterrupted_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", ["driver", "all"])  # Ctrl-C and kill; what a scheduler may do
+@pytest.mark.parametrize(
+    "at", ["driver", "all", "one at its start"]
+)  # Ctrl-C and kill; what a scheduler may do
 def test_a_run_stopped_in_its_m_step_goes_on_from_there(
     tiny: Path,
     copying: Path,
@@ -331,15 +337,28 @@ def test_a_run_stopped_in_its_m_step_goes_on_from_there(
     monkeypatch.setenv("RUN_OF_A_TEST", str(tmp_path))
     out = tmp_path / "out"
     process = start(train(tiny, copying, out))
-    first = checkpoint(out, process)
-    for pid in [process.pid] if at == "driver" else processes_of(tmp_path):
+    first = ""
+    if at == "one at its start":
+        while len(at_work := processes_of(tmp_path)) < 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.5)  # its Python is there, libraries are not
+        at_work = at_work[-1:]
+    else:
+        first = checkpoint(out, process).name
+        at_work = processes_of(tmp_path)
+        for pid in set(at_work) - {process.pid}:
+            assert open_threads(pid) == []
+    for pid in [process.pid] if at == "driver" else at_work:
         os.kill(pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "run the same command again" in errors
     assert "Traceback" not in errors
     [last] = out.glob("stages/tune-*/checkpoint-*")
-    assert last.name >= first.name
+    assert last.name >= first
+    if not first:
+        assert json.loads((last / "progress.json").read_text())["step"] == 1
 
     damaged = last / "optimizer.bin"
     content = damaged.read_bytes()
