@@ -301,7 +301,8 @@ def test_ctrl_c_reaches_an_m_step_in_a_process_of_its_own(
 
 def stubborn(began: Path) -> None:
     """Work that does not hear of any stop."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
     began.write_text(str(os.getpid()))
     time.sleep(120)
 
@@ -317,10 +318,12 @@ def test_a_second_ctrl_c_ends_a_process_of_its_own_at_once(tmp_path: Path) -> No
             time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt, daemon=True).start()
+    impatient = threading.Thread(target=interrupt, daemon=True)
+    impatient.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         in_own_process(stubborn, began)
+    impatient.join()
     assert time.monotonic() - start < 60
     with pytest.raises(ProcessLookupError):
         os.kill(int(began.read_text()), 0)

@@ -63,6 +63,19 @@ from pathlib import Path
 time.sleep(60)
 """
 
+TRAINING = """\
+import os, time
+from pathlib import Path
+from restem_lib.training import _stop_asked
+with _stop_asked() as asked:
+    (Path(out_dir) / "pid").write_text(str(os.getpid()))
+    while not asked():
+        time.sleep(0.05)
+    time.sleep(9)
+    (Path(out_dir) / "checkpoint").touch()
+"""
+"""As an M-step ends whose checkpoint takes longer than Jupyter gives a kernel by default."""
+
 
 def notebook(path: Path, *code: str, parameters: str | None = PARAMETERS, **tags: str) -> None:
     """A notebook of code cells; `tags` maps a tag to the code of one more cell."""
@@ -119,6 +132,20 @@ class World:
         with contextlib.redirect_stdout(io.StringIO()) as said:
             code = run(names, self.preset, overrides, notebooks=self.root / "notebooks", **how)
         return code, said.getvalue()
+
+    def start(self) -> subprocess.Popen[str]:
+        """`restem run` in a process of its own."""
+        script = f"""
+            import signal, sys
+            from pathlib import Path
+            from restem_lib.runner import run
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            sys.exit(run((), {self.preset!r}, notebooks=Path({str(self.root / "notebooks")!r})))
+        """
+        command = [sys.executable, "-c", textwrap.dedent(script)]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def publish(self) -> None:
         publish(self.preset, notebooks=self.root / "notebooks", project=self.root)
@@ -487,17 +514,8 @@ def test_ctrl_c_keeps_the_record_and_leaves_no_kernel(tmp_path: Path) -> None:
     world.notebook("00_quick", "print(1)")
     world.notebook("01_slow", SLOW)
     world.notebook("02_never", "print(1)")
-    script = f"""
-        import sys
-        from pathlib import Path
-        from restem_lib.runner import run
-        sys.exit(run((), {world.preset!r}, notebooks=Path({str(world.root / "notebooks")!r})))
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
     pid = world.out / "pid"
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    with world.start() as process:
         wait_for(lambda: pid.exists() and pid.read_text() != "", 40)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=30)
@@ -509,6 +527,22 @@ def test_ctrl_c_keeps_the_record_and_leaves_no_kernel(tmp_path: Path) -> None:
     wait_for(lambda: not alive(int(pid.read_text())), 10)
     with pytest.raises(NotebookError, match="01_slow was interrupted\n  02_never has not run"):
         world.publish()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_lets_an_m_step_write_its_checkpoint(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    world = World(tmp_path / "world")
+    world.notebook("00_training", TRAINING)
+    with world.start() as process:
+        wait_for(lambda: (world.out / "pid").exists(), 60)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "00_training interrupted after" in said
+    assert (world.out / "checkpoint").exists()
 
 
 def wait_for(condition: Any, seconds: float) -> None:

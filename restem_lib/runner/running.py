@@ -33,6 +33,9 @@ from restem_lib.runner.status import (
 
 LONGEST_CELL = 86_400.0
 """Seconds; a day."""
+CHECKPOINT_TIME = 60.0
+"""Seconds that a stopped kernel has to end a step of an M-step and write a checkpoint. Jupyter sends a kernel Ctrl-C,
+SIGTERM after half of the time it gives it, which would interrupt the writing, and SIGKILL at the end of it."""
 
 
 def run(
@@ -140,7 +143,9 @@ def _execute(job: Job, cell_timeout: float) -> str:
                 cwd=job.source.parent,
                 execution_timeout=math.ceil(cell_timeout) or None,
                 progress_bar=False,
-                config=Traits(KernelManager={"transport": "ipc"}),
+                config=Traits(
+                    KernelManager={"transport": "ipc", "shutdown_wait_time": 2 * CHECKPOINT_TIME}
+                ),
                 extra_arguments=["--log-level=50"],  # a stopped kernel may log its own traceback
                 iopub_timeout=60,  # 4 s by default, too little for a busy machine
                 record_timing=False,
