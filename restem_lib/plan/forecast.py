@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from restem_lib.config import Config, ConfigError, load_preset, preset_path
+from restem_lib.config import Config, ConfigError, anchor, load_preset, preset_path
 from restem_lib.plan.cost_model import NETWORK, NODE, Cluster
 from restem_lib.plan.lengths import Tasks
 from restem_lib.plan.machines import ASSUMED, Paces, gpu, this_machine
@@ -23,7 +23,7 @@ POOR = 0.5
 
 def command(args: argparse.Namespace) -> None:
     """`restem plan`. Raises UserError."""
-    config = load_preset(preset_path(args.preset))
+    config = anchor(load_preset(preset_path(args.preset)))
     setting = place(config, args.gpus, args.gpu_type, args.nodes)
     tasks = Tasks(config.data_dir)
     plan = make(setting, tasks)
@@ -79,6 +79,10 @@ def text(plan: Plan, name: str) -> list[str]:
     parts = ", ".join(f"{what} {_gigabytes(size)}" for what, size in plan.disk.items())
     lines = [f"{name} on {where}", "", *table(head, [*rows, total]), ""]
     lines += [f"Disk: {_gigabytes(disk)} GB ({parts})."]
+    if cluster.machine.name != "cpu":
+        lines += [
+            f"Main memory: {_gigabytes(plan.main_memory)} GB on the node that trains, while every process loads the model."
+        ]
     if plan.warnings:
         lines += ["", "To change:", *(f"- {one}" for one in plan.warnings)]
     return lines
