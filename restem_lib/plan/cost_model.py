@@ -246,10 +246,10 @@ def training(shape: Shape, cluster: Cluster, pace: Pace, work: Training) -> Cost
     if cluster.gpus > 1:
         ring = (cluster.gpus - 1) / cluster.gpus / (cluster.link * pace.bandwidth)
         gradients = GRADIENT_BYTES * trained
-        if work.sharded:  # each pass gathers the weights, forward and backward, and scatters sums of gradients
-            sent = passes * (2 * shape.parameters * machine.width + gradients)
-        else:  # the last pass alone sums them, there and back
-            sent = 2 * gradients
+        # DDP sums gradients in a step's last pass, there and back. FSDP gathers the weights in each pass, forward and
+        # backward, and scatters the sums of gradients.
+        each = 2 * shape.parameters * machine.width + gradients
+        sent = passes * each if work.sharded else 2 * gradients
         if ring * sent > step.total:
             step = Cost({"link": ring * sent})
     step += Cost(

@@ -21,17 +21,19 @@ def training_memory(shape: Shape, cluster: Cluster, work: Training) -> float:
     """Bytes on the fullest GPU: the first, which also holds the candidate. The best one is in main memory."""
     width = cluster.machine.width
     trained = shape.adapters(work.lora) if work.lora else shape.parameters
-    states = trained * STATE_BYTES + (shape.parameters * 4 if work.lora else 0)
+    states = float(trained * STATE_BYTES + (shape.parameters * 4 if work.lora else 0))
     candidate = shape.parameters * width
+    part = max(shape.head_weights, shape.layer_weights / shape.layers)
     if work.sharded:
         states /= cluster.gpus
-        # The largest part that is gathered at a time: weights, their gradients, the float32 copy that is summed.
-        part = max(shape.head_weights, shape.layer_weights / shape.layers)
+        # Of the largest part that is gathered: weights, their gradients, the float32 copy that is summed.
         cast = part * (width if work.lora else 2 * width + GRADIENT_BYTES)
     else:
         states += trained * BUCKET_BYTES if cluster.gpus > 1 else 0
         candidate += shape.layer_weights * 4 if work.lora else 0  # merged on the GPU, in float32
-        cast = 0 if width == 4 else shape.parameters * width
+        # autocast keeps copies of what is trained; copies of frozen weights go with the layer's activations.
+        copied = part if work.lora and work.checkpointing else shape.parameters
+        cast = 0 if width == 4 else copied * width
     micro = min(work.micro, math.ceil(work.batch / cluster.gpus))
     tokens = micro * work.longest
     layers = 1 + 2 / ACTIVATION_BYTES * shape.layers if work.checkpointing else shape.layers
