@@ -258,7 +258,11 @@ def from_names(names: Mapping[str, Any]) -> Config:
     Relative folders and files are taken from the project's root: papermill, nbval and JupyterLab each start elsewhere.
     """
     known = {name: value for name, value in names.items() if name in KEYS}
-    config = from_mapping(known, "the notebook's parameters")
+    return anchor(from_mapping(known, "the notebook's parameters"))
+
+
+def anchor(config: Config) -> Config:
+    """The config with its relative folders and files taken from the project's root."""
     anchored: dict[str, Any] = {name: _anchored(getattr(config, name)) for name in TASKS}
     for name in ("models", "worlds"):
         anchored[name] = tuple(_anchored(model) for model in getattr(config, name))

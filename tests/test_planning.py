@@ -27,10 +27,10 @@ from restem_lib.plan.cost_model import (
     makespan,
     prefill,
     training,
-    training_memory,
 )
 from restem_lib.plan.lengths import Lengths, Tasks, measured
 from restem_lib.plan.machines import ASSUMED, Paces
+from restem_lib.plan.memory import main_memory, training_memory
 from restem_lib.plan.stage_costs import Amounts, Setting, sampling
 from restem_lib.tasks import load_task
 
@@ -111,6 +111,35 @@ def test_gradients_of_small_batches_are_bound_by_the_link() -> None:
     assert cost.bound == "link"
     moved = 2 * 63 / 64 * 4 * SEVEN.parameters
     assert cost.total == pytest.approx(moved / 50e9)
+
+
+def test_fsdp_moves_weights_and_gradients_in_each_pass_and_ddp_gradients_once_a_step() -> None:
+    slow = Cluster(replace(H100, link=1e9), 8)  # so that nothing but the link counts
+    for passes, micro in ((1, 8), (4, 2)):
+        work = Training(steps=1, batch=64, micro=micro, length=10, target=5, longest=10)
+        ddp = training(SEVEN, slow, PEAK, work)
+        assert ddp.seconds["link"] == pytest.approx(7 / 8 * 2 * 4 * SEVEN.parameters / 1e9)
+        fsdp = training(SEVEN, slow, PEAK, replace(work, sharded=True))
+        moved = passes * (2 + 2 + 4) * SEVEN.parameters
+        assert fsdp.seconds["link"] == pytest.approx(7 / 8 * moved / 1e9)
+        adapters = training(SEVEN, slow, PEAK, replace(work, sharded=True, lora=16))
+        moved = passes * (4 * SEVEN.parameters + 4 * SEVEN.adapters(16))
+        assert adapters.seconds["link"] == pytest.approx(7 / 8 * moved / 1e9)
+
+
+def test_the_documented_bytes_of_an_m_step() -> None:
+    bare = Training(steps=1, batch=64, micro=1, length=0, target=0, longest=0)
+    billion = SEVEN.parameters / 1e9  # so GB by bytes a parameter
+    alone = training_memory(SEVEN, Cluster(H100), bare) / 1e9
+    assert alone == pytest.approx((16 + 2 + 2) * billion)  # states, bfloat16 copies, the candidate
+    ddp = training_memory(SEVEN, Cluster(H100, 8), bare) / 1e9
+    assert ddp == pytest.approx((20 + 2 + 2) * billion)
+    assert round(22 * billion) == 168  # docs/cluster.md, as the rest here
+    fsdp = training_memory(SEVEN, Cluster(H100, 8), replace(bare, sharded=True)) / 1e9
+    largest = 8 * SEVEN.head_weights / 1e9
+    assert fsdp == pytest.approx((16 / 8 + 2) * billion + largest)
+    assert (round(2 * billion), round(largest)) == (15, 4)
+    assert round(main_memory(SEVEN, Cluster(H100, 8)) / 1e9) == 244
 
 
 def test_full_fine_tuning_of_seven_billion_needs_more_than_one_gpu() -> None:
@@ -206,12 +235,35 @@ def test_the_paper_preset_says_what_does_not_fit_and_what_stops_scaling(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     said = planned(capsys, "--preset", "paper", "--gpus", "1", "--gpu-type", "H100")
-    assert "full fine-tuning does not fit" in said and "FSDP on 8 GPUs of a node" in said
-    rows = {line.split()[0]: line for line in said.splitlines() if "M-step (" in line}
+    assert "full fine-tuning does not fit" in said and "a node with 8 GPUs" in said
+    rows = {line.split()[0]: line for line in said.splitlines() if "of the hours (" in line}
     assert rows.keys() == {"1", "8", "64"}
     assert " no " in rows["1"] and " yes " in rows["64"]
-    assert "validation" in said.partition("What stops scaling")[2]
-    assert "It runs on one node" in said
+    assert rows["1"].endswith("(compute)") and rows["64"].endswith("(one node)")
+    back = said.partition("From 8 to 64 GPUs")[2]
+    assert "- validation" in back and "no faster than at 8: bound by the GPUs of one node" in back
+    assert "16 GPUs" not in said
+
+
+def test_a_plan_is_the_same_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = ("--preset", "cluster", "--gpus", "8", "--gpu-type", "h100")
+    here = planned(capsys, *cluster)
+    monkeypatch.chdir(tmp_path)
+    assert planned(capsys, *cluster) == here
+    assert "Main memory: 244 GB" in here and "To change" not in here
+
+
+def test_no_more_processes_than_a_node_has_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    said = planned(
+        capsys, "--preset", "cluster", "--gpus", "8", "--gpu-type", "H100", "--nodes", "2"
+    )
+    assert "num_processes in accelerate_config is 8, but a node has 4 GPUs" in said
+    row = next(line for line in said.splitlines() if line.split()[:1] == ["8"])
+    assert " no " in row
+    said = planned(capsys, "--preset", "paper", "--gpus", "8", "--gpu-type", "L4", "--nodes", "4")
+    assert "full fine-tuning does not fit" in said and "GPUs of a node" not in said
 
 
 def test_fewer_shards_than_workers_are_told(capsys: pytest.CaptureFixture[str]) -> None:

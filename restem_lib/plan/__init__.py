@@ -1,4 +1,4 @@
 """`restem plan`: hours, memory and disk of a preset before anything starts.
 
-shapes, lengths -> cost_model <- machines;  stage_costs -> stages -> forecast
+shapes, lengths -> cost_model, memory <- machines;  stage_costs -> stages -> forecast
 """

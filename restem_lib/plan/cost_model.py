@@ -1,4 +1,4 @@
-"""What a stage costs, by arithmetic alone: seconds of prefill, decoding and training, and bytes of memory.
+"""What a stage costs, by arithmetic alone: seconds of prefill, decoding and training.
 
 A roofline: work takes the longer of its floating-point operations over the machine's rate and its bytes over the
 machine's bandwidth. `Pace` says what share of both the software reaches and what each launch costs beside that.
@@ -18,16 +18,10 @@ PREFILL_TOKENS = 8192
 """Tokens that are prefilled together."""
 PADDING = 1.05
 """Training tokens computed for each token that is there: batches hold examples of about one length."""
-STATE_BYTES = 16
-"""Bytes a trained parameter: float32 weight, gradient and the two averages of AdamW."""
 UPDATE_BYTES = 28
-"""Bytes that an update moves for each of them: all four are read, three written."""
-GATHER_BYTES = 8
-"""Bytes a parameter that FSDP moves in a pass: bfloat16 weights forward and backward, float32 gradients once."""
-ACTIVATION_BYTES = 34
-"""Bytes a token, layer and hidden unit that the backward pass needs, attention being fused; 2 with checkpointing."""
-LOGIT_BYTES = 10
-"""Bytes a target token and vocabulary entry: logits, their float32 copy, their gradient."""
+"""Bytes a trained parameter that an update moves: weight, gradient and two averages are read, three written."""
+GRADIENT_BYTES = 4
+"""Bytes a trained parameter that processes exchange: float32 gradients, whatever the dtype."""
 CHECKPOINT_BYTES = 12
 """Bytes a trained parameter in a checkpoint: the state without gradients."""
 
@@ -72,6 +66,11 @@ class Cluster:
     machine: Machine
     gpus: int = 1
     nodes: int = 1
+
+    @property
+    def node(self) -> int:
+        """GPUs of a node."""
+        return self.gpus // self.nodes
 
     @property
     def link(self) -> float:
@@ -246,38 +245,14 @@ def training(shape: Shape, cluster: Cluster, pace: Pace, work: Training) -> Cost
     step = roofline(machine, pace, flops, moved)
     if cluster.gpus > 1:
         ring = (cluster.gpus - 1) / cluster.gpus / (cluster.link * pace.bandwidth)
-        sent = passes * GATHER_BYTES * shape.parameters if work.sharded else 2 * 4 * trained
+        gradients = GRADIENT_BYTES * trained
+        # DDP sums gradients in a step's last pass, there and back. FSDP gathers the weights in each pass, forward and
+        # backward, and scatters the sums of gradients.
+        each = 2 * shape.parameters * machine.width + gradients
+        sent = passes * each if work.sharded else 2 * gradients
         if ring * sent > step.total:
             step = Cost({"link": ring * sent})
     step += Cost(
         {"launches": passes * shape.layers * pace.layer, "elementwise": tokens * pace.token}
     )
     return step * work.steps
-
-
-def training_memory(shape: Shape, cluster: Cluster, work: Training) -> float:
-    """Bytes on the fullest GPU: the first, which also holds the candidate and the best one so far."""
-    trained = shape.adapters(work.lora) if work.lora else shape.parameters
-    frozen = shape.parameters if work.lora else 0
-    share = cluster.gpus if work.sharded else 1
-    states = (trained * STATE_BYTES + frozen * 4) / share
-    candidates = 2 * shape.parameters * cluster.machine.width
-    cast = (
-        0.0
-        if cluster.machine.width == 4
-        else 2 * shape.parameters / (shape.layers if work.sharded else 1)
-    )
-    micro = min(work.micro, math.ceil(work.batch / cluster.gpus))
-    tokens = micro * work.longest
-    layers = 1 + 2 / ACTIVATION_BYTES * shape.layers if work.checkpointing else shape.layers
-    activations = tokens * shape.hidden * ACTIVATION_BYTES * layers
-    logits = micro * work.target * shape.vocab * LOGIT_BYTES
-    return states + candidates + cast + activations + logits
-
-
-def sampling_memory(shape: Shape, machine: Machine, draw: Draw, pace: Pace) -> float:
-    """Bytes of weights, of keys and values at their longest, and of the logits of a step."""
-    rows = min(draw.rows, draw.prompts * draw.n)
-    own = draw.longest + (draw.prompt / draw.n if pace.shares else draw.prompt)
-    cache = shape.cache(machine.width) * (draw.shared + rows * own)
-    return shape.parameters * machine.width + cache + rows * shape.vocab * LOGIT_BYTES

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from restem_lib.config import Config, ConfigError, load_preset, preset_path
+from restem_lib.config import Config, ConfigError, anchor, load_preset, preset_path
 from restem_lib.plan.cost_model import NETWORK, NODE, Cluster
 from restem_lib.plan.lengths import Tasks
 from restem_lib.plan.machines import ASSUMED, Paces, gpu, this_machine
@@ -17,13 +17,17 @@ from restem_lib.plan.stages import Plan, make
 SIZES = (1, 8, 64)
 """Numbers of GPUs that are set side by side."""
 PARTS = ("E-step", "scoring", "M-step", "validation", "evaluation")
+BRIEF = 7200
+"""Seconds below which a plan is in minutes."""
 POOR = 0.5
 """Share of its GPUs below which a part no longer scales."""
+SMALL = 0.01
+"""Share of the hours below which that does not matter."""
 
 
 def command(args: argparse.Namespace) -> None:
     """`restem plan`. Raises UserError."""
-    config = load_preset(preset_path(args.preset))
+    config = anchor(load_preset(preset_path(args.preset)))
     setting = place(config, args.gpus, args.gpu_type, args.nodes)
     tasks = Tasks(config.data_dir)
     plan = make(setting, tasks)
@@ -60,25 +64,35 @@ def text(plan: Plan, name: str) -> list[str]:
     where = "this machine's CPU"
     if cluster.machine.name != "cpu":
         where = f"{cluster.gpus} x {cluster.machine.name} on {_count(cluster.nodes, 'node')}"
-    head = ("stage", "count", "hours", "bound by", "GB a GPU")
-    if cluster.machine.name == "cpu":
-        head = (*head[:4], "GB")
+    cpu = cluster.machine.name == "cpu"
+    minutes = plan.seconds < BRIEF
+    show = _minutes if minutes else _hours
+    unit, memory = "minutes" if minutes else "hours", "GB" if cpu else "GB a GPU"
+    head = ("stage", "count", unit, "bound by", memory)
     rows = [
         (
             stage.name,
             str(stage.count),
-            _hours(stage.cost.total),
+            show(stage.cost.total),
             stage.cost.bound,
             _gigabytes(stage.memory) if stage.memory else "",
         )
         for stage in plan.stages
     ]
     most = max(stage.memory for stage in plan.stages)
-    total = ("all", "", _hours(plan.seconds), "", f"{_gigabytes(most)}")
+    total = ("all", "", show(plan.seconds), "", f"{_gigabytes(most)}")
+    bounds = dict.fromkeys(stage.cost.bound for stage in plan.stages)
+    meant = "; ".join(f"{one}: {_WHY[one]}" for one in bounds if one not in _WHY[one])
     disk = sum(plan.disk.values())
     parts = ", ".join(f"{what} {_gigabytes(size)}" for what, size in plan.disk.items())
     lines = [f"{name} on {where}", "", *table(head, [*rows, total]), ""]
+    lines += [f"Bound by {meant}."] if meant else []
     lines += [f"Disk: {_gigabytes(disk)} GB ({parts})."]
+    if not cpu:
+        room = _gigabytes(plan.main_memory)
+        lines += [
+            f"Main memory: {room} GB on the node that trains, while every process loads the model."
+        ]
     if plan.warnings:
         lines += ["", "To change:", *(f"- {one}" for one in plan.warnings)]
     return lines
@@ -99,47 +113,65 @@ def scaling(setting: Setting, tasks: Tasks) -> list[str]:
         parts = plan.parts()
         hours = [_hours(parts[part].total) for part in PARTS]
         largest = max(parts, key=lambda part: parts[part].total)
-        bound = f"{largest} ({parts[largest].bound})"
+        share = parts[largest].total / plan.seconds
+        bound = f"{largest}, {share:.0%} of the hours ({_bound(plan, largest)})"
         fits = "yes" if plan.fits else "no"
         spent = _hours(gpus * plan.seconds)
         rows.append((str(gpus), _hours(plan.seconds), *hours, spent, fits, bound))
-    head = ("GPUs", "hours", *PARTS, "GPU-hours", "fits", "most of it")
-    lines = table(head, rows)
+    head = ("GPUs", "hours", *PARTS, "GPU-hours", "fits", "bottleneck")
+    lines = ["Hours with fewer and more GPUs:", "", *table(head, rows)]
     if len(plans) > 1:
-        few, many = min(plans), max(plans)
+        many = max(plans)
+        few = min((gpus for gpus in plans if plans[gpus].fits and gpus < many), default=min(plans))
         lines += ["", *_lost(plans[few], plans[many])]
     return lines
+
+
+def _bound(plan: Plan, part: str) -> str:
+    one_node = part == "M-step" and plan.setting.cluster.nodes > 1
+    return "one node" if one_node else plan.parts()[part].bound
 
 
 def _lost(first: Plan, last: Plan) -> list[str]:
     """The parts that more GPUs hardly help, the largest first."""
     few, many = first.setting.cluster.gpus, last.setting.cluster.gpus
     before, after = first.parts(), last.parts()
-    whole = sum(cost.total for cost in after.values())
-    lines = []
+    whole = first.seconds / last.seconds
+    lines = [
+        f"From {few} to {many} GPUs, {many / few:.3g} times as many, all of it gets {whole:.2g} times as fast. "
+        "What holds it back:"
+    ]
     for part in sorted(after, key=lambda part: -after[part].total):
         faster = before[part].total / after[part].total
-        if faster < POOR * many / few:
+        share = after[part].total / last.seconds
+        if faster < POOR * many / few and share > SMALL:
+            bound = _bound(last, part)
+            gain = f"{faster:.2g} times as fast as" if faster > 1.05 else "no faster than"
             lines.append(
-                f"- {part}: {after[part].total / whole:.0%} of the hours at {many} GPUs, {faster:.1f} times as fast "
-                f"as at {few}; bound by {_WHY.get(after[part].bound, after[part].bound)}"
+                f"- {part}, {share:.0%} of the hours at {many} GPUs, {gain} at {few}: bound by {_WHY[bound]}"
             )
-            if part == "M-step" and last.setting.cluster.nodes > 1:
+            if bound == "one node":
+                here, there = _hours(after[part].total), _hours(last.wide.total)
                 lines[-1] += (
-                    f". It runs on one node; on all {last.setting.cluster.nodes} it would take "
-                    f"{_hours(last.wide.total)} hours, bound by {_WHY.get(last.wide.bound, last.wide.bound)}"
+                    f" (there by {_WHY[after[part].bound]}). On all {last.setting.cluster.nodes} nodes, which it "
+                    f"cannot use, it would take {there} hours instead of {here}, bound by {_WHY[last.wide.bound]}"
                 )
-    return [f"What stops scaling between {few} and {many} GPUs:", *lines] if lines else []
+    return lines if len(lines) > 1 else []
 
 
 _WHY = {
+    "compute": "matrix products",
+    "bandwidth": "reading weights and caches from memory",
+    "drawing": "picking tokens",
+    "elementwise": "what is not a matrix product",
+    "one node": "the GPUs of one node, for which the other nodes wait",
     "one GPU": "one GPU, for which the others wait",
     "shards": "shards: too few, or the last ones, for which idle workers wait",
     "start-up": "the start-up of engines and processes",
     "grader": "the CPU cores of the graders",
     "link": "the link between GPUs",
     "disk": "the disk, to which one process writes checkpoints",
-    "launches": "launches of kernels, which are as many on each GPU",
+    "launches": "starting operations, as many on each GPU",
 }
 
 
@@ -156,6 +188,9 @@ def assumptions(plan: Plan) -> list[str]:
             f"links: {machine.link / 1e9:g} GB/s within a node (datasheet), {NETWORK / 1e9:g} GB/s between nodes; "
             f"{machine.cores} CPU cores a GPU"
         )
+        lines.append(
+            "M-steps run on the GPUs of one node, their validation on one GPU; samples are drawn and scored on all"
+        )
     lines += _paces(paces, config.engine)
     lines += plan.assumed
     scoring = ", ".join(f"{name} {1000 * seconds:g}" for name, seconds in SCORING.items())
@@ -163,7 +198,6 @@ def assumptions(plan: Plan) -> list[str]:
         f"scoring, milliseconds a sample and core: {scoring} (measured on two cores of an AMD EPYC)",
         f"disk: {DISK / 1e9:g} GB/s; no pair is a copy of another; some completion of every shard is max_new_tokens "
         "long; M-steps go on to max_epochs, with a look at the validation problems each eval_every",
-        "M-steps run on the GPUs of one node, their validation on one GPU; workers of samples and rewards on all nodes",
         "counted: the loops of math and code for all models and seeds, SFT on human solutions, greedy and pass@k "
         "evaluations, greedy on the transfer tasks; not counted: the other experiments of notebooks 01 and 03 to 10, "
         "downloads",
@@ -178,10 +212,10 @@ def _paces(paces: Paces, engine: str) -> list[str]:
     how = paces.measured or "assumed, never measured on a GPU"
     lines = []
     for name, pace in used.items():
-        token = f", {1e6 * pace.token:.3g} µs a token" if pace.token else ""
+        token = f", {1e6 * pace.token:,.0f} µs a token" if pace.token else ""
         lines.append(
             f"{name}: {pace.compute:.0%} of the matrix-product peak, {pace.bandwidth:.0%} of the bandwidth, "
-            f"{1e6 * pace.layer:.3g} µs a layer and pass{token}, {pace.start:.2g} s to start ({how})"
+            f"{1e6 * pace.layer:,.0f} µs a layer and pass{token}, {pace.start:.2g} s to start ({how})"
         )
     return lines
 
@@ -205,6 +239,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _hours(seconds: float) -> str:
     hours = seconds / 3600
     return "<0.01" if 0 < hours < 0.01 else f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}"
+
+
+def _minutes(seconds: float) -> str:
+    minutes = seconds / 60
+    return "<0.1" if 0 < minutes < 0.1 else f"{minutes:.1f}" if minutes < 10 else f"{minutes:.0f}"
 
 
 def _gigabytes(size: float) -> str:

@@ -20,12 +20,11 @@ from restem_lib.plan.cost_model import (
     exchange,
     makespan,
     prefill,
-    sampling_memory,
     training,
-    training_memory,
 )
 from restem_lib.plan.lengths import Lengths
 from restem_lib.plan.machines import Paces
+from restem_lib.plan.memory import sampling_memory, training_memory
 from restem_lib.plan.shapes import Shape
 
 DISK = 1e9
@@ -33,9 +32,10 @@ DISK = 1e9
 USABLE = 0.9
 """Share of a GPU's memory that a stage may fill."""
 SCORING = {"answers": 2.5e-3, "toy answers": 1e-4, "labels": 1e-5, "programs": 8.6e-3}
-"""Seconds a sample and core: one process with two helpers graded 1,280 responses to MATH-500 and GSM8K in 3.1 s, 4,000
+"""Seconds a sample and core. Two cores ran 232 programs a second (LOG.md, `python -m benchmarks.rewards`). The others
+are in no log: on those cores one process with two helpers graded 1,280 responses to MATH-500 and GSM8K in 3.1 s, 4,000
 answers to toy-gsm (whole numbers, many alike) in 0.2 s, to which as much is added for reading and writing, and 5,000
-labels in 0.04 s; two cores 232 programs a second (LOG.md)."""
+labels in 0.04 s."""
 PROGRAMS = {"apps", "humaneval", "mbpp"}
 
 
@@ -155,7 +155,7 @@ def trainers(setting: Setting) -> Cluster:
 
     Raises ConfigError for a file that is not there.
     """
-    node = setting.cluster.gpus // setting.cluster.nodes
+    node = setting.cluster.node
     _, wanted = launching.check(setting.config.accelerate_config) or ("", node)
     return Cluster(setting.cluster.machine, min(node, wanted))
 
@@ -207,5 +207,6 @@ def m_step_memory(setting: Setting, given: Amounts, work: Training, gpus: int) -
     """Bytes on the fullest of so many GPUs, with what it takes to draw the candidate's samples."""
     machine, look = setting.cluster.machine, given.draw(given.validation, 1)
     beside = sampling_memory(given.shape, machine, look, setting.paces.torch)
-    beside -= given.shape.parameters * machine.width  # the candidate is counted already
+    if machine.name != "cpu":  # which also holds the best candidate, as large as the one drawn from
+        beside -= given.shape.parameters * machine.width  # counted already
     return training_memory(given.shape, Cluster(machine, gpus), work) + beside

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from restem_lib import em
+from restem_lib import em, launching
 from restem_lib.config import Config, ConfigError
 from restem_lib.plan import shapes
-from restem_lib.plan.cost_model import Cost, Draw, sampling_memory
+from restem_lib.plan.cost_model import Cost, Draw
 from restem_lib.plan.lengths import PUBLISHED, Tasks, measured
+from restem_lib.plan.memory import main_memory, sampling_memory
 from restem_lib.plan.stage_costs import (
     PROGRAMS,
     USABLE,
@@ -51,6 +52,8 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     fits: bool = True
     """Into the memory."""
+    main_memory: float = 0.0
+    """Bytes beside the GPUs of the node that trains."""
     wide: Cost = field(default_factory=Cost)
     """What M-steps would cost on all nodes; they run on one."""
 
@@ -96,10 +99,21 @@ def _check(plan: Plan) -> None:
         plan.warn(
             "accelerate_config is empty: one GPU would train; this plan is for all of a node's"
         )
-    node = cluster.gpus // cluster.nodes
-    if training.gpus < node:
+    kind, wanted = launching.check(config.accelerate_config) or ("", cluster.node)
+    gpus = cluster.machine.name != "cpu"
+    if gpus and kind == "MULTI_CPU":
         plan.warn(
-            f"num_processes in accelerate_config is {training.gpus}: so many of {node} GPUs train"
+            "accelerate_config is for CPUs (MULTI_CPU): M-steps would not use the GPUs; this plan is for GPUs"
+        )
+    elif gpus and wanted < cluster.node:
+        plan.warn(
+            f"num_processes in accelerate_config is {wanted}: so many of {cluster.node} GPUs train"
+        )
+    elif gpus and wanted > cluster.node:
+        plan.fits = False
+        plan.warn(
+            f"num_processes in accelerate_config is {wanted}, but a node has {cluster.node} GPUs: M-steps do not "
+            f"start; this plan is for {cluster.node}"
         )
     if config.batch_size < training.gpus:
         plan.warn(
@@ -155,6 +169,7 @@ def _add(plan: Plan, domain: str, model: str, tasks: Tasks) -> None:
     for count, amount in ((turns, pairs), (seeds, given.train)):
         plan.wide += m_step(setting, given, amount, setting.cluster).steps * count
     _check_m_step(plan, given, own)
+    plan.main_memory = max(plan.main_memory, main_memory(given.shape, training))
     add("M-step", turns, own.steps, own.memory)
     add("M-step, SFT on human solutions", seeds, human.steps, human.memory)
     looks = turns * own.candidates + seeds * human.candidates + 1
@@ -219,8 +234,14 @@ def _check_m_step(plan: Plan, given: Amounts, made: MStep) -> None:
         replace(made.work, sharded=True),
         replace(made.work, micro=1, checkpointing=True),
     )
-    enough = (n for n in (2, 4, 8, 16) if m_step_memory(plan.setting, given, fsdp, n) <= room)
-    helps = [f"an accelerate_config with FSDP on {n} GPUs of a node" for n in enough][:1]
+    node = plan.setting.cluster.node
+    enough = (n for n in (2, 4, 8) if m_step_memory(plan.setting, given, fsdp, n) <= room)
+    helps = [
+        f"an accelerate_config with FSDP on {n} GPUs of a node"
+        if n <= node
+        else f"a node with {n} GPUs, and an accelerate_config with FSDP on them"
+        for n in enough
+    ][:1]
     if m_step_memory(plan.setting, given, thrifty, gpus) <= room:
         helps.append("micro_batch_size 1 with gradient_checkpointing")
     if m_step_memory(plan.setting, given, replace(thrifty, lora=16), gpus) <= room:
