@@ -65,6 +65,24 @@ def test_other_models_are_named_and_hollow() -> None:
     assert sorted(filled) == [False, False, True, True]
 
 
+def test_a_long_name_stands_between_the_line_and_the_methods_beside() -> None:
+    fig, axes = plt.subplots(1, 3, figsize=(16, 5.2))
+    given = rows(
+        task=["t"] * 6,
+        model=["folder/SmolLM2-135M-Instruct.gguf"] * 3 + ["other"] * 3,
+        method=["ReST^EM", "ReST^EM", "human SFT"] * 2,
+        iteration=[0, 1, 1] * 2,
+    )
+    given[["value", "low", "high"]] = 0.0, 0.0, 0.3
+    figures.scaling(given, "SmolLM2-135M-Instruct.gguf", axes[0])
+    fig.draw_without_rendering()
+    assert {text.get_text() for text in axes[0].texts} == {"SmolLM2-135M-Instruct", "other"}
+    one, two = (text.get_window_extent() for text in axes[0].texts)
+    assert not one.overlaps(two)
+    beside = [c.lines[0].get_xdata()[0] for c in axes[0].containers if "human" in c.get_label()]
+    assert max(one.x1, two.x1) < axes[0].transData.transform((min(beside), 0))[0]
+
+
 def test_a_logarithmic_axis_has_numbers_at_its_ticks() -> None:
     _, ax = plt.subplots()
     ax.set_xscale("log", base=2)

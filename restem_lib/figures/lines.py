@@ -35,7 +35,8 @@ def curves(rows: pd.DataFrame, x: str, by: str, ax: Axes, mark: str = "") -> Axe
         style = look(name, place)
         if mark:
             style |= {"label": f"{name}, {mark}", "markerfacecolor": "white"}
-        ax.errorbar(shifted, y, spread, capsize=3, **style)
+        # A mark at 0 % is whole even where the axis ends at 0.
+        ax.errorbar(shifted, y, spread, capsize=3, clip_on=False, **style)
     ax.set(xlabel=x, ylabel="test problems solved (%)")
     _ticks(ax, rows[x].unique())
     ax.set_title(f"ours: {counted(rows)}")
@@ -49,7 +50,11 @@ def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
     The notebook's one model is drawn filled, the others hollow.
     """
     last = int(rows["iteration"].max())
-    apart = last + 0.5
+    longest = max(len(_shown(name)) for name in rows["model"].unique())
+    share = min(0.02 * longest, 0.5)  # of the width of the axes, for the names
+    line = last + 0.1 + (last + 1) * share / (1 - share)
+    apart = line + 0.2
+    ends = []
     for name in rows["model"].unique():
         mine = rows[rows["model"] == name].copy()
         chosen = name == Path(model).name
@@ -61,17 +66,15 @@ def scaling(rows: pd.DataFrame, model: str, ax: Axes) -> Axes:
         order = {method: i for i, method in enumerate(mine.loc[aside, "method"].unique())}
         mine.loc[aside, "iteration"] += 0.22 * mine.loc[aside, "method"].map(order)
         curves(mine, "iteration", "method", ax, mark="" if chosen else "other models")
-        ends = mine[~aside].sort_values("iteration").iloc[-1]
-        ax.annotate(
-            name,
-            (float(ends["iteration"]), 100 * float(ends["value"])),
-            textcoords="offset points",
-            xytext=(6, 0),
-            va="center",
-            size=8,
-        )
+        end = mine[~aside].sort_values("iteration").iloc[-1]
+        ends.append((100 * float(end["value"]), _shown(name), float(end["iteration"])))
+    low, height = ax.get_ylim()[0], float(np.ptp(ax.get_ylim()))
+    for value, name, x in sorted(ends):
+        low = max(value, low)
+        ax.annotate(name, (x, low), textcoords="offset points", xytext=(6, 0), va="center", size=8)
+        low += 0.04 * height  # the next name stands clear of this one
     _ticks(ax, range(last + 1))
-    ax.axvline(last + 0.3, color="0.85", zorder=0)
+    ax.axvline(line, color="0.85", zorder=0)
     ax.set_title(f"ours: {rows['task'].iloc[0]}, {counted(rows)}")
     legend(ax)
     return ax
@@ -132,6 +135,11 @@ def paper_curves(values: Mapping[str, Sequence[float]], x: Sequence[float], ax: 
     ax.set_title("the paper")
     legend(ax)
     return ax
+
+
+def _shown(model: str) -> str:
+    """A model's name without its folder and file ending."""
+    return Path(model).name.removesuffix(".gguf")
 
 
 def _ticks(ax: Axes, x: Iterable[float]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from restem_lib import tables
 from restem_lib.figures.look import counted, legend, look
 from restem_lib.mechanisms import QUARTERS
 
@@ -70,7 +72,7 @@ def exam(
 ) -> Axes:
     """Exam points over accuracy on the transfer task, a point a model, and the line through the others, if any.
 
-    Named are the models after human SFT; a dotted line leads to each from its base.
+    With 95 % intervals both ways. Named are the models after human SFT; a dotted line leads to each from its base.
     """
     ends = np.array([0.0, max(rate.mean() for rate in rates.values()) * 1.1])
     if line:
@@ -78,13 +80,19 @@ def exam(
     at = {name: (100 * rate.mean(), 100 * points[name].mean()) for name, rate in rates.items()}
     for name, (x, y) in at.items():
         method = "ReST^EM" if name == "ReST^EM" else "human SFT" if "human" in name else "base"
-        ax.plot(x, y, **{**look(method), "linestyle": ""})
+        across, up = (tables.row(of[name], model=name) for of in (rates, points))
+        spread = [
+            [[100 * (one["value"] - one["low"])], [100 * (one["high"] - one["value"])]]
+            for one in (across, up)
+        ]
+        style = {**look(method), "linestyle": "", "elinewidth": 0.8}
+        ax.errorbar(x, y, xerr=spread[0], yerr=spread[1], **style)
     tuned = {name: at[f"{name}, human SFT"] for name in at if f"{name}, human SFT" in at}
     for name, (x, y) in tuned.items():
         ax.plot(*zip(at[name], (x, y), strict=True), color="0.8", linestyle=":", zorder=0)
         side = 1 if x == max(right for right, _ in tuned.values()) else -1
         ax.annotate(
-            name,
+            Path(name).name.removesuffix(".gguf"),
             (x, y),
             textcoords="offset points",
             xytext=(7 * side, 4),
@@ -92,8 +100,9 @@ def exam(
             size=8,
         )
     ax.set(xlabel="transfer task solved (%)", ylabel="exam (%)")
-    n = next(iter(points.values())).shape[1]
-    ax.set_title(f"ours: the exam, n = {n}{' forms' * (n == 20)}")
+    n, asked = (next(iter(of.values())).shape[1] for of in (points, rates))
+    unit = "forms" if n == 20 else "questions"
+    ax.set_title(f"ours: the exam, n = {n} {unit}\nover transfer, n = {asked} problems")
     legend(ax)
     return ax
 
@@ -112,6 +121,7 @@ def filling(filled: Mapping[str, Filling], ax: Axes) -> Axes:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set(xlabel="share of the training pairs (%), by quarter of the problems")
-    ax.set_title("ours: which problems fill the training set")
+    seeds = len(next(iter(filled.values())).pairs)
+    ax.set_title(f"ours: which problems fill the training set, {seeds} seed{'s' * (seeds != 1)}")
     ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)
     return ax
