@@ -27,6 +27,8 @@ STARTS = 5
 """Workers that may fail to start, one after the other."""
 PATIENCE = 300.0
 """Seconds that a cluster may have no node for a worker."""
+TELL = 30.0
+"""Seconds without a worker at work after which the driver says what it waits for, again and again."""
 LOOK = 2.0
 """Seconds between looks at the cluster's nodes."""
 
@@ -180,6 +182,7 @@ class _Crew:
         self._nodes: dict[str, dict[str, Any]] = {}
         self._room, self._looked = 0, -LOOK
         self._none_since: float | None = None
+        self._heard = time.monotonic()
 
     def room(self) -> int:
         """Workers that the cluster's nodes can hold. Raises ClusterError when that was none for PATIENCE."""
@@ -240,7 +243,13 @@ class _Crew:
     def answers(self) -> Iterator[tuple[_Hired, Any]]:
         """What has come of open calls within the next LOOK seconds. Raises what `make(...)` raised on a unit."""
         errors = self.ray.exceptions
-        for call in self.ray.wait(list(self.calls), timeout=LOOK)[0]:
+        done = self.ray.wait(list(self.calls), timeout=LOOK)[0]
+        if done or any(hired.node for hired in self.calls.values()):
+            self._heard = time.monotonic()
+        elif time.monotonic() - self._heard > TELL:
+            self._heard = time.monotonic()
+            self._tell()
+        for call in done:
             hired = self.calls.pop(call)
             try:
                 yield hired, self.ray.get(call)
@@ -252,6 +261,15 @@ class _Crew:
             except errors.RayError as error:
                 self.ray.kill(hired.actor)
                 yield hired, _Lost(_reason(error))
+
+    def _tell(self) -> None:
+        free = self.ray.available_resources()
+        print(
+            f"waiting for {len(self.calls)} workers, each of {self.cpus} CPUs and {self.gpus} GPUs, to start: the Ray "
+            f"cluster has {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free. Other work may hold the rest "
+            "(`ray status`), or workers are loading",
+            flush=True,
+        )
 
     def end(self) -> None:
         """Kill all actors, whatever they do."""

@@ -28,6 +28,25 @@ from restem_lib.executors import STOPS, end_unless
 
 KINDS = ("MULTI_CPU", "MULTI_GPU", "FSDP")
 WATCHED = "RESTEM_WATCHED"
+SHARDING = {
+    "fsdp_offload_params": ("false", False, "an M-step with weights in main memory never ran"),
+    "fsdp_state_dict_type": (
+        "SHARDED_STATE_DICT",
+        "SHARDED_STATE_DICT",
+        "checkpoints in one piece were never tried",
+    ),
+    "fsdp_activation_checkpointing": (
+        "false",
+        False,
+        "the key gradient_checkpointing of the preset is what does this",
+    ),
+    "fsdp_cpu_ram_efficient_loading": (
+        "false",
+        True,
+        "each process loads the whole model and keeps its shard",
+    ),
+}
+"""Keys of fsdp_config with the one value that works, accelerate's default, and why it must be that."""
 TAIL = 15
 """Lines of what failing processes said that an error repeats."""
 
@@ -67,15 +86,28 @@ def _read(file: str) -> tuple[str, int, bool, bool]:
         raise ConfigError(
             f"num_machines in {path} is {values['num_machines']!r}; an M-step runs on one machine: set it to 1"
         )
-    sharding = values.get("fsdp_config")
-    version = sharding.get("fsdp_version", 1) if isinstance(sharding, dict) else 1
-    if kind == "FSDP" and version != 2:
+    if kind == "FSDP":
+        _check_sharding(path, values.get("fsdp_config") or {})
+    cpu = kind == "MULTI_CPU" or values.get("use_cpu") is True
+    return kind, number, cpu, values.get("main_process_port") is not None
+
+
+def _check_sharding(path: Path, chosen: Any) -> None:
+    if not isinstance(chosen, dict):
+        raise ConfigError(f"fsdp_config in {path} holds no keys; see params/accelerate/fsdp.yaml")
+    version = chosen.get("fsdp_version", 1)
+    if version != 2:
         raise ConfigError(
             f"fsdp_version in {path} is {version!r}; only version 2 is supported: set fsdp_version: 2 in fsdp_config "
             "(`accelerate to-fsdp2` converts a file)"
         )
-    cpu = kind == "MULTI_CPU" or values.get("use_cpu") is True
-    return kind, number, cpu, values.get("main_process_port") is not None
+    for key, (needed, default, why) in SHARDING.items():
+        value = chosen.get(key, default)
+        if str(value).lower() != needed.lower():
+            raise ConfigError(
+                f"{key} in {path} is {value!r}{'' if key in chosen else ' by default'}; "
+                f"set {key}: {needed} in fsdp_config, for {why}"
+            )
 
 
 def run(file: str, work: Callable[..., object], *arguments: Any) -> None:

@@ -181,6 +181,20 @@ CASES = {
         "runs on one machine",
     ),
     "FSDP 1": ("distributed_type: FSDP\nnum_processes: 2\n", "set fsdp_version: 2"),
+    "FSDP, no keys": ("distributed_type: FSDP\nnum_processes: 2\nfsdp_config: [1]\n", "no keys"),
+    **{
+        f"FSDP, {key}": (
+            "distributed_type: FSDP\nnum_processes: 2\nfsdp_config:\n  fsdp_version: 2\n"
+            + (f"  {key}: {value}\n" if value else ""),
+            f"{key} in .*; set {key}: ",
+        )
+        for key, value in (
+            ("fsdp_offload_params", "true"),
+            ("fsdp_state_dict_type", "FULL_STATE_DICT"),
+            ("fsdp_cpu_ram_efficient_loading", ""),
+            ("fsdp_activation_checkpointing", "true"),
+        )
+    },
     "code": ("distributed_type: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
 }
 
