@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from restem_lib.config import (
-    KEYS,
-    PROJECT,
-    Common,
-    Config,
-    ConfigError,
-    from_mapping,
-    from_names,
-    load_preset,
-    parse_yaml,
-)
+from restem_lib.config import KEYS, PROJECT, Common, Config, from_mapping, from_names, load_preset
+from restem_lib.keys import ConfigError, parse_yaml
 
 PARAMS = PROJECT / "params"
 
