@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restem_lib import evaluation, styles
-from restem_lib.config import PROJECT, Common, ConfigError
+from restem_lib.config import PROJECT, Common
 from restem_lib.evaluation import Outcome
 from restem_lib.files import replace_whole
+from restem_lib.keys import ConfigError
 from restem_lib.ladder import LADDER
 from restem_lib.models import identity
 from restem_lib.paper import entry as entry_of

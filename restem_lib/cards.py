@@ -13,8 +13,9 @@ from random import Random
 from typing import Any
 
 from restem_lib.base_table import BESIDE, POINTS, SIZES, Row, read
-from restem_lib.config import PROJECT, ConfigError
+from restem_lib.config import PROJECT
 from restem_lib.files import replace_whole
+from restem_lib.keys import ConfigError
 from restem_lib.ladder import LADDER, Recipe
 from restem_lib.records import Problem
 from restem_lib.tasks.toy import bbh, corpus, steps

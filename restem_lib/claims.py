@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from restem_lib.config import ConfigError
 from restem_lib.estimates import ENOUGH_SEEDS, Estimate, estimate, lowest, lowest_of
+from restem_lib.keys import ConfigError
 from restem_lib.paper import CLAIMS, Claim, read_claims
 from restem_lib.store import seed_for
 

@@ -266,8 +266,8 @@ class _Crew:
         free = self.ray.available_resources()
         print(
             f"waiting for {len(self.calls)} workers, each of {self.cpus} CPUs and {self.gpus} GPUs, to start: the Ray "
-            f"cluster has {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free. Other work may hold the rest "
-            "(`ray status`), or workers are loading",
+            f"cluster has {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free. Other work may hold the "
+            "rest (`ray status`), or workers are loading",
             flush=True,
         )
 

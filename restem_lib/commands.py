@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restem_lib.config import PROJECT, Common, ConfigError, Loop
+from restem_lib.config import PROJECT, Common, Loop
+from restem_lib.keys import ConfigError
 from restem_lib.ladder import LADDER
 from restem_lib.tasks.toy import LONGEST
 

@@ -7,22 +7,16 @@ A key that is unknown, missing or of the wrong type stops the run before any wor
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from restem_lib import UserError
+from restem_lib.keys import ConfigError, at_least, check_names, choice, parse_yaml, typed
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The checkout that this package runs from."""
-
-
-class ConfigError(UserError, ValueError):
-    """A setting is unknown, missing, mistyped or impossible; the text says which and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,36 +94,24 @@ class Common:
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{field.name} is {value}; it must be a finite number")
-        _choice(self, "keep", ("correct", "random", "all"))
-        _choice(self, "start", ("base", "last"))
-        _choice(self, "engine", ("torch", "vllm"))
-        _choice(self, "dtype", ("auto", "float32", "bfloat16"))
-        _choice(self, "compile", ("auto", "always", "never"))
-        _choice(self, "executor", ("local", "ray"))
-        for name in (
-            "val_problems",
-            "test_problems",
-            "top_k",
-            "cap",
-            "temperature",
-            "lora_rank",
-            "worker_gpus",
-        ):
-            _at_least(self, name, 0)
-        for name in (
-            "worker_cpus",
-            "max_new_tokens",
-            "batch_size",
-            "micro_batch_size",
-            "patience",
-            "rows",
-            "problem_block",
-            "sample_block",
-        ):
-            _at_least(self, name, 1)
+        choice(self, "keep", ("correct", "random", "all"))
+        choice(self, "start", ("base", "last"))
+        choice(self, "engine", ("torch", "vllm"))
+        choice(self, "dtype", ("auto", "float32", "bfloat16"))
+        choice(self, "compile", ("auto", "always", "never"))
+        choice(self, "executor", ("local", "ray"))
+        at_least(self, 0, "val_problems", "test_problems", "top_k", "cap", "temperature")
+        at_least(self, 0, "lora_rank", "worker_gpus")
+        at_least(self, 1, "worker_cpus", "max_new_tokens", "batch_size", "micro_batch_size")
+        at_least(self, 1, "patience", "rows", "problem_block", "sample_block")
         for name in ("learning_rate", "max_epochs", "eval_every"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.executor == "ray" and self.engine == "vllm" and not self.worker_gpus:
+            raise ConfigError(
+                "worker_gpus is 0, but vLLM draws on GPUs: set how many each Ray worker gets (worker_gpus: 1), or "
+                "engine: torch"
+            )
         if not 0 < self.memory_share <= 1:
             raise ConfigError(
                 f"memory_share is {self.memory_share}; it is a share of a GPU's memory, above 0 and up to 1"
@@ -191,15 +173,11 @@ class Config(Common):
                 raise ConfigError(f"{name} is empty; give at least one")
             if len(set(values)) < len(values):
                 raise ConfigError(f"{name} has one twice: {', '.join(map(str, values))}")
-        for name in ("samples", "iterations"):
-            _at_least(self, f"math_{name}", 1)
-            _at_least(self, f"code_{name}", 1)
-        _at_least(self, "small_problems", 1)
-        _at_least(
-            self, "pass_k_samples", 2
-        )  # one half sorts problems by difficulty, the other rates them
-        for name in ("math_problems", "code_problems", "pass_k_problems"):
-            _at_least(self, name, 0)
+        at_least(self, 1, "math_samples", "code_samples", "math_iterations", "code_iterations")
+        at_least(self, 1, "small_problems")
+        # One half sorts problems by difficulty, the other rates them.
+        at_least(self, 2, "pass_k_samples")
+        at_least(self, 0, "math_problems", "code_problems", "pass_k_problems")
 
     @property
     def ladder(self) -> tuple[str, ...]:
@@ -242,9 +220,8 @@ class Loop(Common):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, "problems", 0)
-        for name in ("samples", "iterations"):
-            _at_least(self, name, 1)
+        at_least(self, 0, "problems")
+        at_least(self, 1, "samples", "iterations")
 
 
 KEYS: dict[str, str] = {field.name: str(field.type) for field in fields(Config)}
@@ -288,21 +265,7 @@ def _anchored(name: str) -> str:
 def from_mapping(values: Mapping[str, Any], where: str) -> Config:
     """Check names and types and build the Config. `where` names the source in errors. Raises ConfigError."""
     check_names(values, KEYS, where)
-    return Config(**{name: _typed(name, value, where) for name, value in values.items()})
-
-
-def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise ConfigError for the first name that is not known, with the nearest one that is."""
-    known = list(known)
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = (
-                f"; did you mean {near[0]!r}?"
-                if near
-                else f"; known are {', '.join(sorted(known))}"
-            )
-            raise ConfigError(f"unknown key {name!r} in {where}{hint}")
+    return Config(**{name: typed(name, KEYS[name], value, where) for name, value in values.items()})
 
 
 def preset_path(name: str) -> Path:
@@ -326,71 +289,3 @@ def load_preset(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     overrides = overrides or {}
     check_names(overrides, KEYS, "-p")
     return from_mapping({**values, **overrides}, str(path))
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Safe YAML in which 1e-4 is a number (PyYAML follows YAML 1.1, where it is a string). Raises ConfigError."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = {key for key in keys if keys.count(key) > 1}
-            if twice:
-                raise ConfigError(
-                    f"{where} gives {', '.join(map(str, sorted(twice)))} more than once"
-                )
-            return super().construct_mapping(node, deep)
-
-    number = re.compile(r"^[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
-
-
-def _typed(name: str, value: Any, where: str) -> Any:
-    kind = KEYS[name]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind == "int" and isinstance(value, int) and number:
-        return value
-    if kind == "float" and number:
-        return float(value)
-    if kind == "float" and isinstance(value, str):  # plain papermill hands 1e-4 over as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if kind == "str" and isinstance(value, str):
-        return value
-    if kind == "bool" and isinstance(value, bool):
-        return value
-    if kind.startswith("tuple") and isinstance(value, list | tuple):
-        item = int if "int" in kind else str
-        if all(isinstance(v, item) and not isinstance(v, bool) for v in value):
-            return tuple(value)
-    raise ConfigError(f"{name} in {where} is {value!r}; it must be {_words(kind)}")
-
-
-def _words(kind: str) -> str:
-    return {
-        "int": "a whole number",
-        "float": "a number",
-        "str": "text",
-        "bool": "true or false",
-        "tuple[int, ...]": "a list of whole numbers",
-        "tuple[str, ...]": "a list of texts",
-    }[kind]
-
-
-def _choice(config: Common, name: str, allowed: tuple[str, ...]) -> None:
-    if getattr(config, name) not in allowed:
-        raise ConfigError(
-            f"{name} is {getattr(config, name)!r}; it must be one of {', '.join(allowed)}"
-        )
-
-
-def _at_least(config: Common, name: str, low: int) -> None:
-    if getattr(config, name) < low:
-        raise ConfigError(f"{name} is {getattr(config, name)}; it must be at least {low}")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restem_lib import launching
-from restem_lib.config import ConfigError, Loop
+from restem_lib.config import Loop
 from restem_lib.engines import Sampling
 from restem_lib.filtering import human_pairs, keep_correct
+from restem_lib.keys import ConfigError
 from restem_lib.models import resolve
 from restem_lib.records import Problem
 from restem_lib.sampling import draw_samples

@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from restem_lib import UserError
-from restem_lib.config import ConfigError, parse_yaml
 from restem_lib.executors import STOPS, end_unless
+from restem_lib.keys import ConfigError, parse_yaml
 
 KINDS = ("MULTI_CPU", "MULTI_GPU", "FSDP")
 WATCHED = "RESTEM_WATCHED"

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restem_lib import em, evaluation
-from restem_lib.config import Common, Config, ConfigError
+from restem_lib.config import Common, Config
 from restem_lib.estimates import spread
 from restem_lib.evaluation import Outcome
 from restem_lib.experiments import Run, human, steps
+from restem_lib.keys import ConfigError
 from restem_lib.records import Problem
 from restem_lib.scoring import score_samples
 from restem_lib.statistics import majority, mcnemar, paired_difference, pass_at_k

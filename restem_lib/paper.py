@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from restem_lib.config import PROJECT, ConfigError, parse_yaml
+from restem_lib.config import PROJECT
+from restem_lib.keys import ConfigError, parse_yaml
 
 CLAIMS = PROJECT / "paper" / "claims.yaml"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from restem_lib import UserError
-from restem_lib.config import Config, ConfigError
+from restem_lib.config import Config
 from restem_lib.estimates import power
+from restem_lib.keys import ConfigError
 from restem_lib.measures import tested
 from restem_lib.rewards import grader
 from restem_lib.tasks import Task, load_task

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from restem_lib.config import ConfigError
+from restem_lib.keys import ConfigError
 
 
 def tasks(args: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from restem_lib.config import PROJECT
 LIBRARY = PROJECT / "restem_lib"
 ORDER = [
     "records",
+    "keys",
     "config",
     "provenance",
     "files",
@@ -57,6 +58,7 @@ ORDER = [
     "plan",
     "doctor",
     "commands",
+    "arguments",
     "surveys",
     "runner",
     "cli",

@@ -15,7 +15,8 @@ import yaml
 from restem_lib import base_table, cards
 from restem_lib.base_table import BESIDE, POINTS, SIZES, Row, paper
 from restem_lib.cli import main
-from restem_lib.config import PROJECT, Common, ConfigError
+from restem_lib.config import PROJECT, Common
+from restem_lib.keys import ConfigError
 from restem_lib.ladder import LADDER
 from restem_lib.models import identity
 from restem_lib.tasks import load_task

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from restem_lib import claims, estimates
 from restem_lib.claims import FAILS, HOLDS, SMALL
-from restem_lib.config import PROJECT, ConfigError
+from restem_lib.config import PROJECT
+from restem_lib.keys import ConfigError
 from restem_lib.paper import Claim, read_claims
 
 MORE = Claim("C1", "more", "difference", "above", 0.0, "Figure 2", "strong", "+6")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,14 +16,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import ray_cluster
-from test_em import contents
 
 from restem_lib import cluster
 from restem_lib.cluster import ClusterError, Done, hand_out
 from restem_lib.config import PROJECT, Common
 from restem_lib.engines import PromptError
 from restem_lib.store import Stage, open_stage
-from restem_lib.upkeep import stages
+from restem_lib.upkeep import contents, stages
 
 pytestmark = [
     pytest.mark.slow,
@@ -153,6 +153,21 @@ def test_a_worker_that_no_node_can_hold_is_waited_for_and_then_an_error(
     with pytest.raises(ClusterError, match=r"1000000 CPUs and 0 GPUs \(it has .* with 2 CPUs"):
         finish(square, (), Common(executor="ray", worker_cpus=10**6))
     assert "waiting up to 1 s" in capsys.readouterr().out
+
+
+def test_workers_that_wait_for_room_are_told_of(
+    small: Common, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    monkeypatch.setattr(cluster, "TELL", 0.1)
+    other = ray.remote(cluster.Worker).options(num_cpus=2).remote(square, ())  # other people's work
+    ray.get(other.prepare.remote())
+    begun = threading.Timer(5.0, ray.kill, [other])
+    begun.start()
+    assert len(finish(square, (), small)) == len(NUMBERS)
+    begun.join()
+    assert "waiting for 2 workers, each of 1 CPUs and 0 GPUs" in capsys.readouterr().out
 
 
 # --- the loop, on a cluster of three nodes --------------------------------------------------------------------------

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from restem_lib.config import (
-    KEYS,
-    PROJECT,
-    Common,
-    Config,
-    ConfigError,
-    from_mapping,
-    from_names,
-    load_preset,
-    parse_yaml,
-)
+from restem_lib.config import KEYS, PROJECT, Common, Config, from_mapping, from_names, load_preset
+from restem_lib.keys import ConfigError, parse_yaml
 
 PARAMS = PROJECT / "params"
 
@@ -102,6 +93,12 @@ def test_a_wrong_type_is_named(key: str, value: object) -> None:
 def test_an_impossible_value_is_named(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key):
         from_mapping({key: value}, "here")
+
+
+def test_vllm_on_ray_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="worker_gpus is 0, but vLLM"):
+        Common(executor="ray", engine="vllm")
+    assert Common(executor="ray", engine="vllm", worker_gpus=1).worker_gpus == 1
 
 
 def test_a_notebooks_other_variables_are_left_alone() -> None:

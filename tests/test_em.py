@@ -14,8 +14,9 @@ import pytest
 
 from restem_lib import em, evaluation
 from restem_lib.cli import main
-from restem_lib.config import ConfigError, Loop
+from restem_lib.config import Loop
 from restem_lib.filtering import NothingKept
+from restem_lib.keys import ConfigError
 from restem_lib.records import Pair, Sample, Score
 from restem_lib.store import open_stage
 from restem_lib.tasks import Task, jsonl

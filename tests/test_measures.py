@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from restem_lib import em, estimates, experiments, measures, mechanisms, prospects, tables
-from restem_lib.config import Config, ConfigError
+from restem_lib.config import Config
 from restem_lib.evaluation import Outcome
 from restem_lib.experiments import Run
+from restem_lib.keys import ConfigError
 from restem_lib.models import load_model, load_tokenizer
 from restem_lib.paper import read_claims
 from restem_lib.records import Pair, Problem, Sample, Score

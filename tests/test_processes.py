@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from restem_lib import em, launching
-from restem_lib.config import PROJECT, Common, ConfigError, Loop
+from restem_lib.config import PROJECT, Common, Loop
 from restem_lib.executors import STOPS
+from restem_lib.keys import ConfigError
 from restem_lib.launching import LaunchError
 from restem_lib.learner import Diverged
 from restem_lib.models import load_model

@@ -22,7 +22,8 @@ import yaml
 from filelock import FileLock
 
 from restem_lib import claims
-from restem_lib.config import PROJECT, Config, ConfigError, parse_yaml
+from restem_lib.config import PROJECT, Config
+from restem_lib.keys import ConfigError, parse_yaml
 from restem_lib.runner import NotebookError, declared, outcome, plan, publish, publishing, run
 from restem_lib.runner.running import duration
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from restem_lib.cli import main
-from restem_lib.config import PROJECT, ConfigError, load_preset, parse_yaml
+from restem_lib.config import PROJECT, load_preset
+from restem_lib.keys import ConfigError, parse_yaml
 from restem_lib.models import ModelError, load_model, load_tokenizer, resolve
 from restem_lib.provenance import provenance
 from restem_lib.rewards import algebra

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from restem_lib.config import PROJECT, ConfigError
+from restem_lib.config import PROJECT
+from restem_lib.keys import ConfigError
 from restem_lib.runner import NOTEBOOKS, add_run, declared
 from restem_lib.runner.plan import joined, make_plan
 

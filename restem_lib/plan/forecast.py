@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from restem_lib.config import Config, ConfigError, anchor, load_preset, preset_path
+from restem_lib.config import Config, anchor, load_preset, preset_path
+from restem_lib.keys import ConfigError
 from restem_lib.plan.cost_model import NETWORK, NODE, Cluster
 from restem_lib.plan.lengths import Tasks
 from restem_lib.plan.machines import ASSUMED, Paces, gpu, this_machine

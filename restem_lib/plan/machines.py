@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from restem_lib.config import ConfigError
+from restem_lib.keys import ConfigError
 from restem_lib.plan.cost_model import (
     Cluster,
     Cost,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from restem_lib import em, launching
-from restem_lib.config import Config, ConfigError
+from restem_lib.config import Config
+from restem_lib.keys import ConfigError
 from restem_lib.plan import shapes
 from restem_lib.plan.cost_model import Cost, Draw
 from restem_lib.plan.lengths import PUBLISHED, Tasks, measured

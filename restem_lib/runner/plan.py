@@ -10,17 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from restem_lib.config import (
-    KEYS,
-    PROJECT,
-    Config,
-    ConfigError,
-    from_mapping,
-    load_preset,
-    parse_yaml,
-    preset_path,
-)
+from restem_lib.config import KEYS, PROJECT, Config, from_mapping, load_preset, preset_path
 from restem_lib.files import file_sha256
+from restem_lib.keys import ConfigError, parse_yaml
 from restem_lib.models import WEIGHTS
 from restem_lib.provenance import PACKAGES, version
 from restem_lib.store import digest
