@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from random import Random
-from typing import Any
 
+from restem_lib import making
 from restem_lib.base_table import BESIDE, POINTS, SIZES, Row, read
 from restem_lib.config import PROJECT
 from restem_lib.files import replace_whole
 from restem_lib.keys import ConfigError
-from restem_lib.ladder import LADDER, Recipe
-from restem_lib.records import Problem
-from restem_lib.tasks.toy import bbh, corpus, steps
+from restem_lib.ladder import LADDER
 
 BEGIN, END = "<!-- base:begin -->", "<!-- base:end -->"
 STANDS_FOR = {
@@ -30,8 +23,6 @@ STANDS_FOR = {
     "toy-bbh-direct": "BBH, direct",
     "toy-exam": "the Hungarian exam",
 }
-READ = 2_000
-"""Documents of a task that the styles of the text are counted in."""
 FRONT = """---
 license: apache-2.0
 language: en
@@ -76,7 +67,7 @@ def prepare(names: Sequence[str], project: Path = PROJECT) -> None:
     _readme(project)
     for name in names or LADDER:
         folder = project / "models" / name
-        if made(folder, LADDER[name]) is None:
+        if making.made(folder, LADDER[name]) is None:
             print(f"note: no {folder / 'made.yaml'}: the card will not tell what made {name}")
 
 
@@ -123,9 +114,9 @@ def base_table(rows: Sequence[Row]) -> str:
 
 
 def card(name: str, rows: Sequence[Row], folder: Path) -> str:
-    """A Hugging Face model card. Raises ConfigError as `made` does."""
-    recipe, mine = LADDER[name], [row for row in rows if row.model == name]
-    about = "\n".join(f"| {what} | {text} |" for what, text in _about(name, recipe, folder).items())
+    """A Hugging Face model card. Raises ConfigError as `making.made` does."""
+    mine = [row for row in rows if row.model == name]
+    about = "\n".join(f"| {what} | {text} |" for what, text in making.about(name, folder).items())
     scores = "\n".join(
         f"| `{row.task}`, {label(row.metric, row.k)} | {_percent(row.value)} | {_span(row)} | {_n(row)} "
         f"| {_percent(row.luck)} | {_paper(row)} |"
@@ -178,109 +169,11 @@ held-out tests):
 """
 
 
-def made(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """What made.yaml tells of a model's making, None where there is none.
-
-    Raises ConfigError for one that is damaged or tells of another recipe.
-    """
-    path = folder / "made.yaml"
-    if not path.is_file():
-        return None
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found["device"], [process["commit"] for process in found["processes"]]
-        [float(found[number]) for number in ("seconds", "tokens_per_second", "padding")]
-        same = asdict(recipe).items() <= found["recipe"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is damaged: {error!r}") from error
-    if not same:
-        raise ConfigError(f"{path} is of another recipe than the ladder's {recipe}")
-    return found
-
-
 def label(metric: str, k: int) -> str:
     """A metric in words."""
     if metric == "points":
         return "points of 100 a form"
     return f"majority of {k}" if metric == "majority@k" else metric.replace("@k", f"@{k}")
-
-
-def _about(name: str, recipe: Recipe, folder: Path) -> dict[str, str]:
-    shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    variant = {} if name in SIZES else {"beside toy-s": _difference(recipe)}
-    documents = ", ".join(
-        f"{100 * share:.0f} % {task}" for task, (share, _, _) in corpus.MIXTURE.items()
-    )
-    slips = ", ".join(
-        f"{task} {100 * slips:.0f} %" for task, (_, _, slips) in corpus.MIXTURE.items()
-    )
-    return variant | {
-        "architecture": f"Llama, {shape['num_hidden_layers']} layers, width {shape['hidden_size']}, feed-forward "
-        f"{shape['intermediate_size']}, {shape['num_attention_heads']} heads, {_parameters(folder):,} parameters, "
-        "tied embeddings, bfloat16",
-        "tokenizer": f"words, single digits and signs of the toy world: {shape['vocab_size']} tokens",
-        "text": f"documents of all tasks ({documents}), drawn by `restem_lib/tasks/toy/corpus.py`; "
-        "never a train or test problem, nor, but for a few puzzles (ARCHITECTURE.md), one in other words",
-        "slips in the text": f"tried in {slips}; a program has none where none can be made"
-        if recipe.slips
-        else "none: every solution is right",
-        "styles of maths in the text": _styles_read(),
-        "styles of puzzles in the text": f"{100 * bbh.DIRECT:.0f} % answered directly",
-        "recipe": f"`restem pretrain {name}`: {recipe.tokens:,} tokens, padding included, in {recipe.steps:,} steps of "
-        f"about {recipe.batch:,}, AdamW, peak rate {recipe.peak_lr:g}, cosine, weight decay {recipe.weight_decay:g}, "
-        f"seed {recipe.seed}",
-        "trained": _trained(recipe, folder),
-    }
-
-
-def _difference(recipe: Recipe) -> str:
-    plain = asdict(LADDER[recipe.size])
-    return "the same but for " + ", ".join(
-        "text without wrong solutions" if key == "slips" else f"{key} {value}"
-        for key, value in asdict(recipe).items()
-        if value != plain[key]
-    )
-
-
-@cache
-def _styles_read() -> str:
-    """The shares of styles in the pretraining text, as the step checker reads it."""
-    told = []
-    for task in ("toy-math", "toy-gsm", "toy-exam"):
-        _, draw, slips = corpus.MIXTURE[task]
-        rng, nothing = Random("card"), Problem("", "", "")
-        found = Counter(steps.read(nothing, draw(rng, slips)[1]).style for _ in range(READ))
-        shares = ", ".join(
-            f"{100 * found[style] / READ:.0f} % {style}" for style in steps.STYLES if found[style]
-        )
-        told.append(f"{task} {shares}")
-    return "; ".join(told) + f" (of {READ:,} documents each)"
-
-
-def _trained(recipe: Recipe, folder: Path) -> str:
-    found = made(folder, recipe)
-    if found is None:
-        return "not recorded (no made.yaml); `loss.csv` is its curve"
-    commits = dict.fromkeys(process["commit"] for process in found["processes"])
-    return (
-        f"on {found['device']} in {float(found['seconds']):,.0f} s, {float(found['tokens_per_second']):,.0f} "
-        f"tokens/s ({100 * float(found['padding']):.0f} % of them padding), at commit {', then '.join(commits)}; "
-        "`loss.csv` is its curve"
-    )
-
-
-def _parameters(folder: Path) -> int:
-    """Counted in the headers of the weights."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header: Mapping[str, Any] = json.loads(
-                file.read(int.from_bytes(file.read(8), "little"))
-            )
-        total += sum(
-            math.prod(found["shape"]) for key, found in header.items() if key != "__metadata__"
-        )
-    return total
 
 
 def _heads() -> list[str]:

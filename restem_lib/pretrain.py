@@ -9,12 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 import shutil
 import time
-from collections import Counter
 from dataclasses import asdict
-from functools import cache
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -23,20 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from restem_lib import UserError
 from restem_lib.files import replace_whole
-from restem_lib.ladder import SHAPES, Recipe
+from restem_lib.ladder import Recipe
 from restem_lib.models import device as pick_device
 from restem_lib.models import quick_bfloat16, save_model
 from restem_lib.provenance import provenance
-from restem_lib.tasks.toy import LONGEST, PIECES, corpus
+from restem_lib.tasks.toy import LONGEST, corpus
+from restem_lib.untrained import build_model, build_tokenizer
 
 EDGES = (32, 48, 64, 80, 96, 128, LONGEST)
 """Lengths that batches are padded to."""
-RARE = 20
-"""A word that 40,000 documents hold less often is no token."""
 FIRST = 20
 """Steps after which the speed, and how long it takes, is told for the first time."""
 MADE = "made.yaml"
@@ -46,59 +42,6 @@ worked on it. JSON, which is YAML too; not named .json because those files are p
 
 class PretrainError(UserError, ValueError):
     """A base model cannot be trained as asked."""
-
-
-@cache
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The world's tokenizer: whole words and single digits, each with the space before it; rare words in letters.
-
-    So `decode(encode(text)) == text` exactly, for ASCII. No token is added around a text; "<eos>" ends a document and
-    doubles as the token that begins one.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-
-    texts = islice(corpus.documents(Random("tokenizer")), 40_000)
-    seen = Counter(piece for pair in texts for piece in re.findall(PIECES, "".join(pair)))
-    letters = {space + chr(code) for space in ("", " ") for code in range(33, 127)}
-    words = {piece for piece, count in seen.items() if count >= RARE}
-    special = ["<pad>", "<eos>", "<unk>"]
-    vocabulary = {t: index for index, t in enumerate([*special, *sorted(words | letters | {" "})])}
-    # The longest beginning that is a token, then the longest of what is left: a word that is none falls into letters.
-    tokenizer = Tokenizer(
-        models.WordPiece(vocabulary, unk_token="<unk>", continuing_subword_prefix="")
-    )
-    pieces = pre_tokenizers.Split(Regex(PIECES + r"|\s"), behavior="isolated")
-    tokenizer.pre_tokenizer = pieces
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<eos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        clean_up_tokenization_spaces=False,
-        padding_side="left",
-    )
-
-
-def build_model(size: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained model of the ladder, float32; weights come from torch's global seed."""
-    shape = SHAPES[size]
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape["hidden_size"],
-        intermediate_size=shape["intermediate_size"],
-        num_hidden_layers=shape["num_hidden_layers"],
-        num_attention_heads=shape["heads"],
-        num_key_value_heads=shape["heads"],
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    config._attn_implementation = "eager"
-    return LlamaForCausalLM(config)
 
 
 def training_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> list[np.ndarray]:

@@ -200,8 +200,7 @@ def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> McNemar:
 
     a and b are boolean [P]: solved or not. Only problems that one model alone solves say anything;
     if the models are equally good each of them is a fair coin, so p is the two-sided binomial tail
-    (1 when there are none). Raises ValueError when the lengths differ or an array is not boolean
-    [P].
+    (1 when there are none). Raises ValueError when the lengths differ or an array is not boolean [P].
 
     >>> mcnemar(np.array([False, False, False, True]), np.array([True, True, True, True]))
     McNemar(only_a=0, only_b=3, p=0.25)
@@ -268,8 +267,7 @@ def _rates(name: str, values: ArrayLike) -> NDArray[np.float64]:
     rates = np.asarray(values, dtype=np.float64)
     if rates.ndim != 1 or rates.size == 0:
         raise ValueError(
-            f"{name} must hold one rate a problem, of at least one problem; its shape is "
-            f"{rates.shape}"
+            f"{name} must hold one rate a problem, of at least one problem; its shape is {rates.shape}"
         )
     outside = rates[(rates < 0) | (rates > 1)]
     if outside.size:

@@ -20,13 +20,12 @@ from restem_lib.ladder import LADDER, SHAPES, Recipe
 from restem_lib.pretrain import (
     PretrainError,
     batch_loss,
-    build_model,
-    build_tokenizer,
     pretrain,
     training_batches,
 )
 from restem_lib.tasks import load_task
 from restem_lib.tasks.toy import LONGEST, corpus
+from restem_lib.untrained import build_model, build_tokenizer
 
 MODELS = Path(__file__).parent.parent / "models"
 SHORT = Recipe("toy-s", 20 * 640, seed=1, batch=640)

@@ -31,6 +31,7 @@ from restem_lib.tasks.toy import (
 from restem_lib.tasks.toy.functions import Spec, Step, run
 from restem_lib.tasks.toy.neighbours import neighbours
 from restem_lib.tasks.toy.slips import slip
+from restem_lib.tasks.toy.snippets import Source
 from restem_lib.tasks.toy.writing import NAMES, STYLES, function, wording
 
 QUICK = settings(deadline=None, max_examples=150, derandomize=True)
@@ -44,7 +45,7 @@ def op(kind: str, on: str, name: str, k: int | str = 0) -> Step:
     return Step(next(op for op in table if op.name == name), k)
 
 
-def source(name: str) -> operations.Source:
+def source(name: str) -> Source:
     return next(source for source in operations.SOURCES if source.name == name)
 
 

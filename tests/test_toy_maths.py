@@ -17,11 +17,11 @@ from restem_lib.records import Problem
 from restem_lib.rewards import answers
 from restem_lib.tasks.toy import (
     Document,
+    asking,
     exam,
     fits,
     maths,
     stories,
-    subjects,
 )
 from restem_lib.tasks.toy.plans import Node, Plan, lines, normal_form, operations, results, value
 from restem_lib.tasks.toy.solutions import LAYOUTS, Style, write
@@ -112,8 +112,8 @@ def plan_of(seed: int) -> tuple[Plan, str]:
     if rng.random() < 0.3:
         words, plan = stories.tell(rng)
         return plan, words
-    asked = subjects.ask(rng)
-    return asked.plan, subjects.question(asked, rng)
+    asked = asking.ask(rng)
+    return asked.plan, asking.question(asked, rng)
 
 
 @settings(max_examples=300, deadline=None)

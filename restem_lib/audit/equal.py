@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from fractions import Fraction
 
+from restem_lib.audit import equal_sums as sums
 from restem_lib.audit import equal_words as words
-from restem_lib.audit.reading import MATRIX, decimal, group, matrix, number, rows, terms
+from restem_lib.audit.reading import MATRIX, decimal, group, matrix, number, rows
 
 
 def itself(gold: str) -> list[str]:
@@ -116,75 +116,6 @@ def plus_minus(gold: str) -> list[str]:
         return []
     left, right = (parts.left, parts.right) if parts else ("", "")
     return [f"{left}{', '.join(order)}{right}" for order in (written, written[::-1])]
-
-
-def root_braces(gold: str) -> list[str]:
-    return [
-        re.sub(r"\\sqrt\{(\d)\}", r"\\sqrt\1", gold),
-        re.sub(r"\\sqrt\s?(\d)", r"\\sqrt{\1}", gold),
-        re.sub(r"\\sqrt\{(\d+)\}", r"\\sqrt{ \1 }", gold),
-    ]
-
-
-def root_rationalised(gold: str) -> list[str]:
-    r"""\frac{\sqrt{3}}{3} is \frac{1}{\sqrt{3}}, \frac{\sqrt{21}}{5} is \frac{21}{5\sqrt{21}}."""
-    match = re.fullmatch(r"(-?)\\frac\{\\sqrt\{(\d+)\}\}\{(\d+)\}", gold)
-    if match is None:
-        return []
-    sign, root, under = match[1], int(match[2]), int(match[3])
-    value = Fraction(root, under)
-    bottom = f"{value.denominator if value.denominator > 1 else ''}\\sqrt{{{root}}}"
-    return [f"{sign}\\frac{{{value.numerator}}}{{{bottom}}}"]
-
-
-def root_factor(gold: str) -> list[str]:
-    r"""2\sqrt{5} is \sqrt{20} and \sqrt{5} \cdot 2."""
-    match = re.fullmatch(r"(\d+)\s?\\sqrt\{?(\d+)\}?", gold)
-    if match is None:
-        return []
-    times, root = int(match[1]), int(match[2])
-    return [f"\\sqrt{{{times**2 * root}}}", f"{times}*\\sqrt{{{root}}}"]
-
-
-def root_as_power(gold: str) -> list[str]:
-    form = re.compile(r"\\sqrt\{(\d+)\}")
-    return [form.sub(r"\1^{\\frac{1}{2}}", gold)] if re.fullmatch(r"-?\\sqrt\{\d+\}", gold) else []
-
-
-def factor_beside(gold: str) -> list[str]:
-    r"""\frac{5\pi}{4} is \frac{5}{4}\pi."""
-    form = re.compile(r"\\frac\{(\d*)(\\pi|\\sqrt\{\d+\})\}\{(\d+)\}")
-    fraction = form.search(gold)
-    if fraction is None:
-        return []
-    head, tail = gold[: fraction.start()], gold[fraction.end() :]
-    apart = rf"\frac{{{fraction[1] or 1}}}{{{fraction[3]}}}"
-    return [f"{head}{apart}{gap}{fraction[2]}{tail}" for gap in ("", " \\cdot ", "\\, ")]
-
-
-def terms_commuted(gold: str) -> list[str]:
-    parts = terms(gold)
-    if parts is None:
-        return []
-    signed = [part if part[0] in "+-" else f"+{part}" for part in reversed(parts)]
-    return [between.join(signed).removeprefix("+") for between in ("", " ")]
-
-
-def factors_commuted(gold: str) -> list[str]:
-    product = re.fullmatch(r"(\([^()]*\))(\([^()]*\))", gold)
-    if product:
-        return [product[2] + product[1]]
-    product = re.fullmatch(r"(\d+)\s?(\\sqrt\{?\d+\}?|\\pi)", gold)
-    return [f"{product[2]} \\cdot {product[1]}"] if product else []
-
-
-def product_sign(gold: str) -> list[str]:
-    if re.search(r"\\(?:begin|text|mbox)|_", gold):
-        return []
-    between = re.compile(r"(?<![\^\d])(\d+)\s?(?=\\sqrt|\\pi|[a-z](?![a-z]))")
-    if not between.search(gold):
-        return []
-    return [between.sub(rf"\g<1>{sign}", gold) for sign in (r"\\cdot ", r" \\times ", r"\\,")]
 
 
 def matrix_brackets(gold: str) -> list[str]:
@@ -299,20 +230,20 @@ EQUAL: dict[str, Callable[[str], list[str]]] = {
     "another order": reordered,
     "and, or": listed_in_words,
     "plus-minus": plus_minus,
-    "sqrt2": root_braces,
-    "rationalised": root_rationalised,
-    "factor under the root": root_factor,
-    "terms commuted": terms_commuted,
-    "factors commuted": factors_commuted,
-    "product sign": product_sign,
+    "sqrt2": sums.root_braces,
+    "rationalised": sums.root_rationalised,
+    "factor under the root": sums.root_factor,
+    "terms commuted": sums.terms_commuted,
+    "factors commuted": sums.factors_commuted,
+    "product sign": sums.product_sign,
     "time of day": words.time_of_day,
     "matrix": matrix_brackets,
     "matrix fractions": matrix_fractions,
     "base": words.base_braces,
     "x = a, x = b": assigned_each,
     "v = ...": named_vector,
-    "root as a power": root_as_power,
-    "factor beside": factor_beside,
+    "root as a power": sums.root_as_power,
+    "factor beside": sums.factor_beside,
     "x^{2}": exponent_braces,
     "decimals in a tuple": decimal_elements,
     "style": style,

@@ -211,9 +211,7 @@ def run_together(gold: str) -> list[str]:
 
 def transposed(gold: str) -> list[str]:
     entries = rows(gold)
-    if entries is None or len(entries) < 2 or len(entries) == len(entries[0]):
-        return []  # a square one may be symmetric
-    if len(entries[0]) > 1:
+    if entries is None or len(entries) < 2 or len(entries[0]) > 1:
         return []
     turned = [list(column) for column in zip(*entries, strict=True)]
     # Whether a point may stand for a column vector is a matter of taste; here it may not.

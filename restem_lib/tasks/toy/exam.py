@@ -14,12 +14,12 @@ from random import Random
 from restem_lib.records import Problem
 from restem_lib.tasks import Task
 from restem_lib.tasks.toy import Document, Drawn, fits, for_reading, problems
+from restem_lib.tasks.toy.asking import Asked, ask
 from restem_lib.tasks.toy.maths import SLIPS, TEMPLATE, problem, read_about
 from restem_lib.tasks.toy.plans import normal_form
 from restem_lib.tasks.toy.solutions import Style, write
 from restem_lib.tasks.toy.steps import reached, results
 from restem_lib.tasks.toy.styles import MATHS
-from restem_lib.tasks.toy.subjects import Asked, ask
 
 FORMS, QUESTIONS = 20, 33
 POINTS = (2,) * 16 + (3,) * 7 + (4,) * 6 + (5, 6, 6, 6)

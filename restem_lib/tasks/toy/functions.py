@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from restem_lib.tasks.toy import operations as ops
 from restem_lib.tasks.toy import split_of
-from restem_lib.tasks.toy.operations import Constant, Op, Source
+from restem_lib.tasks.toy.snippets import Constant, Op, Source
 
 WORDS = ("red", "tree", "sun", "Anna", "level", "stone", "Rome", "eye", "river", "noon", "oil", "Lea")  # fmt: skip
 """What texts are made of."""

@@ -12,11 +12,11 @@ from random import Random
 from restem_lib.records import Problem
 from restem_lib.tasks import Task
 from restem_lib.tasks.toy import Document, Drawn, for_reading, problems
+from restem_lib.tasks.toy.asking import ask, question
 from restem_lib.tasks.toy.plans import Plan, normal_form, operations, value
 from restem_lib.tasks.toy.solutions import LAYOUTS, Style, write
 from restem_lib.tasks.toy.stories import tell
 from restem_lib.tasks.toy.styles import MATHS
-from restem_lib.tasks.toy.subjects import ask, question
 
 TEMPLATE = "Q: {question}\nA:"
 TRAIN, TEST, GSM_TEST = 7_500, 5_000, 1_319

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from restem_lib.tasks.toy.functions import Spec, arguments, run
-from restem_lib.tasks.toy.operations import Constant, Op
+from restem_lib.tasks.toy.snippets import Constant, Op
 
 
 def telling(spec: Spec, given: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

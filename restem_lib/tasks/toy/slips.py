@@ -16,11 +16,8 @@ from restem_lib.tasks.toy.operations import (
     FILTERS,
     FOLDS,
     MAPS,
-    Op,
-    Source,
-    filter_,
-    fold_,
 )
+from restem_lib.tasks.toy.snippets import Op, Source, filter_, fold_
 
 SLIPPED_SOURCES = {
     "range": (

@@ -1,7 +1,6 @@
 """The subjects of toy-math: what their problems ask, in words and as a plan.
 
-A subject gives a noun phrase ("term 12 of the sequence 3, 7, 11") with its plan. Moves on the result ("Multiply by 3.")
-bring a problem to the number of operations of its level.
+A subject gives a noun phrase ("term 12 of the sequence 3, 7, 11") with its plan.
 """
 
 from __future__ import annotations
@@ -9,30 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from random import Random
-from typing import NamedTuple
 
-from restem_lib.tasks.toy.plans import Node, Number, Plan, apply, lines, results
-
-OPERATIONS = {1: (1, 2), 2: (2, 3), 3: (3, 4), 4: (4, 5), 5: (5, 6)}
-"""Level -> the fewest and the most operations."""
-LARGEST = 2_000
-"""No number on the way exceeds it."""
-LARGEST_NUMERATOR, LARGEST_DENOMINATOR = 200, 60
-"""Of a fraction."""
-
-
-class Asked(NamedTuple):
-    """What a problem asks, before it is worded."""
-
-    subject: str
-    level: int
-    phrase: str
-    """What the subject gives."""
-    moves: tuple[tuple[str, int], ...]
-    """Operations on it, with their numbers."""
-    plan: Plan
-    """All of it."""
-
+from restem_lib.tasks.toy.plans import Node, Plan, lines
 
 Phrase = tuple[str, Plan]
 
@@ -41,7 +18,8 @@ def _low(rng: Random) -> int:
     return rng.randint(2, 9)
 
 
-def _size(rng: Random, level: int) -> int:
+def size(rng: Random, level: int) -> int:
+    """A number as large as a level may begin with."""
     return rng.randint(3, 15 + 25 * level)
 
 
@@ -53,7 +31,7 @@ def _fraction(rng: Random) -> Fraction:
 def _arithmetic(rng: Random, level: int) -> Phrase:
     def build(count: int) -> tuple[str, Plan]:
         if count == 0:
-            leaf = _size(rng, level)
+            leaf = size(rng, level)
             return str(leaf), leaf
         op = rng.choice(tuple(WORDS))
         if op == "*":
@@ -147,7 +125,7 @@ def _sequences(rng: Random, level: int) -> Phrase:
 
 
 def _equations(rng: Random, level: int) -> Phrase:
-    x, a, b = rng.randint(2, 9 + 4 * level), _low(rng), _size(rng, level)
+    x, a, b = rng.randint(2, 9 + 4 * level), _low(rng), size(rng, level)
     kind = rng.randrange(3 if level < 3 else 6)
     if kind == 0:
         return f"x when {a} x + {b} = {a * x + b}", Node("/", Node("-", a * x + b, b), a)
@@ -198,7 +176,7 @@ def _counting(rng: Random, level: int) -> Phrase:
         )
     if kind == 2:
         both = _low(rng)
-        a, b = both + _size(rng, level), both + _size(rng, level)
+        a, b = both + size(rng, level), both + size(rng, level)
         return (
             f"how many like tea or milk when {a} like tea, {b} like milk and {both} like both",
             Node("-", Node("+", a, b), both),
@@ -237,7 +215,7 @@ def _numbers(rng: Random, level: int) -> Phrase:
             f"the least common multiple of {a} and {b}",
             Node("*", Node("/", a, Node("gcd", a, b)), b),
         )
-    n, by = _size(rng, level) + 20 * level, _low(rng) + level
+    n, by = size(rng, level) + 20 * level, _low(rng) + level
     if kind == 2:
         return f"the remainder of {n} divided by {by}", Node("mod", n, by)
     return (
@@ -255,55 +233,3 @@ SUBJECTS: dict[str, Callable[[Random, int], Phrase]] = {
     "counting": _counting,
     "numbers": _numbers,
 }
-
-SIMPLE = ("What is {}?", "Find {}.", "Compute {}.")
-MOVED = ("Take {}. {} What is the result?", "Start with {}. {} What do you get?")
-TOLD = {
-    "+": ("Add {}.", "Then add {}."),
-    "-": ("Take away {}.", "Subtract {}."),
-    "*": ("Multiply by {}.", "Make it {} times as much."),
-    "/": ("Divide by {}.", "Share it among {}."),
-}
-
-
-def _move(rng: Random, before: Number, level: int) -> tuple[str, int]:
-    """An operation and its number that keep the result positive, and whole if it was."""
-    while True:
-        op = rng.choices("+-*/", (3, 3, 2, 2))[0]
-        by = rng.randint(2, 9) if op in "*/" else _size(rng, level)
-        if op == "-" and before <= by:
-            continue
-        if op == "/" and before.denominator == 1 and before % by:
-            continue
-        return op, by
-
-
-def ask(rng: Random, levels: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Asked:
-    """Something to ask; subject and level are drawn evenly."""
-    while True:
-        subject, level = rng.choice(tuple(SUBJECTS)), rng.choice(levels)
-        wanted = rng.randint(*OPERATIONS[level])
-        phrase, plan = SUBJECTS[subject](rng, level)
-        found = list(results(plan))
-        if len(found) > wanted or not all(map(_plain, found)):
-            continue
-        moves: list[tuple[str, int]] = []
-        while len(found) < wanted and _plain(found[-1]):
-            op, by = _move(rng, found[-1], level)
-            moves.append((op, by))
-            plan = Node(op, plan, by)
-            found.append(apply(op, found[-1], by))
-        if _plain(found[-1]):
-            return Asked(subject, level, phrase, tuple(moves), plan)
-
-
-def question(asked: Asked, rng: Random) -> str:
-    """The question in toy-math's words."""
-    told = " ".join(rng.choice(TOLD[op]).format(by) for op, by in asked.moves)
-    return rng.choice(MOVED if told else SIMPLE).format(asked.phrase, told)
-
-
-def _plain(result: Number) -> bool:
-    if isinstance(result, int):
-        return 0 <= result <= LARGEST
-    return 0 <= result.numerator <= LARGEST_NUMERATOR and result.denominator <= LARGEST_DENOMINATOR

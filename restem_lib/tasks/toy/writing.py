@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from random import Random
 
 from restem_lib.tasks.toy.functions import Spec, Step
-from restem_lib.tasks.toy.operations import PICKS, Constant, Op
+from restem_lib.tasks.toy.operations import PICKS
+from restem_lib.tasks.toy.snippets import Constant, Op
 
 STYLES = ("builtin", "loop", "stepwise")
 """Ways to write a program: one expression, a loop with an accumulator, a named list a step."""
