@@ -37,7 +37,7 @@ from benchmarks.machine import RESULTS, describe, save
 from benchmarks.steady import ARGUMENTS, descendants, differences, finished, flat, growth
 from restem_lib.config import PROJECT
 from restem_lib.figures.look import legend, look, show, theme
-from restem_lib.store import MANIFEST
+from restem_lib.store import MANIFEST, open_stage
 from restem_lib.upkeep import damaged, stages
 
 FAULTS = ("kill a driver", "end a driver", "kill a worker", "truncate a file", "flip a bit")
@@ -91,13 +91,16 @@ class Round:
         self.rows: list[dict[str, Any]] = []
         self.waiting: list[tuple[dict[str, Any], float, float]] = []
         """Rows of faults since which the store has gained nothing, with their time by two clocks."""
-        self.stops = 0
+        self.stops, self.anew = 0, False
         self.drivers = [Driver(store, number) for number in range(DRIVERS)]
 
     def run(self, lasts: float, until: float) -> None:
         """Disturb the drivers until both are through; after `until` once at most. Raises Trouble."""
         faults, due = 0, time.monotonic() + self.rng.uniform(0.2, 0.9) * lasts
+        last = time.monotonic() + 10 * lasts * (PER_ROUND + 1)
         while any(code != 0 for code in [driver.process.poll() for driver in self.drivers]):
+            if time.monotonic() > last:
+                raise Trouble("the drivers do not end")
             self._recovered()
             self._restart()
             now = time.monotonic()
@@ -120,11 +123,14 @@ class Round:
         if driver.process.poll() is not None:
             return False
         if fault == "kill a worker":
-            workers = descendants(self.rng.choice([driver.process.pid, self.steady]))
+            whose = self.rng.choice([driver.process.pid, self.steady])
+            workers = descendants(whose)
             if not workers:
                 return False
             with suppress(ProcessLookupError):
                 os.kill(self.rng.choice(workers), signal.SIGKILL)
+            self._record(fault, waits=whose != self.steady)
+            return True
         elif fault in ("kill a driver", "end a driver"):
             driver.end(signal.SIGKILL if fault == "kill a driver" else signal.SIGTERM)
         else:
@@ -154,21 +160,22 @@ class Round:
     def _mend(self) -> None:
         """Damage that nobody met: what `restem runs verify` names is deleted and made anew.
 
-        A finished M-step does not look at its validation's samples again. Where one of these was deleted, the M-step
-        is made anew, which wants them.
+        A finished M-step does not look at its validation's samples again. Where a file is gone that only those would
+        need, M-steps are made anew, once.
         """
         for _ in range(4):
             said = "\n".join(line for folder in stages(self.store) for line in damaged(folder))
-            if not said:
-                return
             if not follow(said, self.store):
+                if self.anew or not gone(self.store):
+                    return
+                self.anew = True
                 for folder in self.store.glob("stages/tune-*"):
                     shutil.rmtree(folder)
             self.drivers[0].start()
             if self.drivers[0].process.wait(600):
                 raise Trouble(self.drivers[0].log.read_text()[-2000:])
 
-    def _record(self, fault: str) -> None:
+    def _record(self, fault: str, waits: bool = True) -> None:
         now = time.monotonic()
         row = {
             "minute": round((now - self.began) / 60, 3),
@@ -177,10 +184,11 @@ class Round:
             "recovery_seconds": float("nan"),
         }
         self.rows.append(row)
-        self.waiting.append((row, now, time.time()))
+        if waits:
+            self.waiting.append((row, now, time.time()))
 
     def _recovered(self) -> None:
-        """Enter how long it took the store to gain a finished file after a fault."""
+        """Enter how long it took the store to gain a finished file after a fault, by whichever driver."""
         newest = max(map(changed, self.store.glob(f"stages/*/{MANIFEST}")), default=0.0)
         through = all(driver.process.poll() == 0 for driver in self.drivers)
         done = [one for one in self.waiting if newest > one[2] or through]
@@ -195,6 +203,16 @@ def changed(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def gone(store: Path) -> list[Path]:
+    """Files that were finished and are no longer there."""
+    return [
+        folder / name
+        for folder in stages(store)
+        for name in open_stage(folder).shards()
+        if not (folder / name).exists()
+    ]
 
 
 def harm(path: Path, how: str, rng: random.Random) -> None:
@@ -263,7 +281,7 @@ def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
     lasts, reference = time.monotonic() - began, finished(out / "reference")
     print(f"undisturbed: {lasts:.0f} s, {len(reference)} finished files", flush=True)
     rows, wrong = list[dict[str, Any]](), Counter[str]()
-    number, until = 0, time.monotonic() + 60 * minutes
+    number, anew, until = 0, 0, time.monotonic() + 60 * minutes
     command = [sys.executable, "-m", "benchmarks.steady", str(out), "--minutes", str(minutes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     steady = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
@@ -274,9 +292,10 @@ def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
         try:
             one.run(lasts, until)
             found = differences(store, out / "reference")
-        except Trouble as trouble:
+        except (Trouble, subprocess.TimeoutExpired) as trouble:
             found = {"stuck": [str(trouble)]}
         one.stop()
+        anew += one.anew
         if left := outliving(steady.pid):
             found["processes left"] = [str(pid) for pid in left]
         rows += one.rows
@@ -287,8 +306,10 @@ def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
         if not found:
             shutil.rmtree(store)
     steady.wait()  # ends by itself, with 1 where it grew, which its table tells too
-    alone = pd.read_csv(out / "steady.csv")
-    if steady.returncode and flat(growth(alone)):
+    alone = pd.DataFrame()
+    if (out / "steady.csv").exists():
+        alone = pd.read_csv(out / "steady.csv")
+    if steady.returncode and flat(growth(alone)) is not False:
         raise Trouble(f"the steady process ended with exit code {steady.returncode}")
     table = pd.DataFrame(rows, columns=COLUMNS)
     recovery = table.dropna().groupby("fault")["recovery_seconds"]
@@ -304,6 +325,7 @@ def soak(minutes: float, out: Path, seed: int) -> dict[str, Any]:
         "rows_a_round": sum(reference.values()),
         "faults": {fault: int(count) for fault, count in table["fault"].value_counts().items()},
         **{what: wrong[what] for what in WRONG},
+        "rounds_with_m_steps_made_anew": anew,
         "recovery_seconds_median": recovery.median().to_dict(),
         "recovery_seconds_longest": recovery.max().to_dict(),
         "steady_runs": len(alone),
@@ -377,7 +399,7 @@ def main() -> int:
     print(json.dumps(result))
     if options.save:
         keep(result, options.out)
-    return int(any(result[what] for what in WRONG) or not result["flat"])
+    return int(any(result[what] for what in WRONG) or result["flat"] is False)
 
 
 if __name__ == "__main__":

@@ -76,21 +76,24 @@ def growth(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def flat(found: dict[str, float]) -> bool:
-    """Whether nothing grew: memory by no more than FLAT, processes and open files not at all."""
+def flat(found: dict[str, float]) -> bool | None:
+    """Whether nothing grew: memory by no more than FLAT, processes and open files not at all; None if not known."""
+    if not found:
+        return None
     limits = {"rss_mb": 1 + FLAT, "processes": 1.0, "open_files": 1.0}
-    return not found or all(
+    return all(
         found[f"{name}_last_quarter"] <= limit * found[f"{name}_second_quarter"]
         for name, limit in limits.items()
     )
 
 
 def finished(store: Path) -> dict[str, int]:
-    """Rows of every finished file of a store, by the manifests."""
+    """Rows of every finished file that a store has, by the manifests."""
     return {
         f"{folder.name}/{name}": entry["rows"]
         for folder in stages(store)
         for name, entry in open_stage(folder).shards().items()
+        if (folder / name).exists()
     }
 
 
@@ -133,7 +136,7 @@ def main() -> int:
         return code
     found = growth(pd.read_csv(options.folder / "steady.csv"))
     print(json.dumps({"benchmark": "steady", **found, "flat": flat(found)}))
-    return int(not flat(found))
+    return int(flat(found) is False)
 
 
 if __name__ == "__main__":

@@ -57,4 +57,6 @@ def end_unless(alive: Callable[[], bool]) -> None:
 
 
 def _end_with(parent: int) -> None:
+    # In a group of its own: a terminal's Ctrl-C, and what Jupyter sends to a kernel's children, would be more stops.
+    os.setpgid(0, 0)
     end_unless(lambda: os.getppid() == parent)

@@ -17,7 +17,7 @@ from restem_lib import UserError
 TEMPORARY = ".tmp-"
 """What the names of half-written files begin with."""
 FAILED_WRITE = re.compile(
-    r"\(os error \d+\)|Error: \[Errno \d+\]|PytorchStreamWriter|inline_container"
+    r"\(os error \d+\)|Error: \[Errno (?:5|13|27|28|30|122)\]|PytorchStreamWriter|inline_container"
 )
 """In what safetensors and torch say, with exceptions of their own, when a file cannot be written."""
 
@@ -71,7 +71,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system says when `path` cannot be written into a StoreError that says what to do."""
     try:
         yield
-    except UserError:
+    except (UserError, ConnectionError, TimeoutError):
         raise
     except BaseException as error:  # torch's CheckpointException is no Exception
         said = [line for line in str(error).splitlines() if FAILED_WRITE.search(line)]

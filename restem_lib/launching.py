@@ -29,11 +29,15 @@ from restem_lib.keys import ConfigError, parse_yaml
 KINDS = ("MULTI_CPU", "MULTI_GPU", "FSDP")
 WATCHED = "RESTEM_WATCHED"
 SHARDING = {
-    "fsdp_offload_params": ("false", False, "an M-step with weights in main memory never ran"),
+    "fsdp_offload_params": (
+        "false",
+        False,
+        "an M-step with weights in main memory has never been run",
+    ),
     "fsdp_state_dict_type": (
         "SHARDED_STATE_DICT",
         "SHARDED_STATE_DICT",
-        "checkpoints in one piece were never tried",
+        "checkpoints in one piece have never been tried",
     ),
     "fsdp_activation_checkpointing": (
         "false",

@@ -172,12 +172,8 @@ class Stage:
     def check(self, name: str) -> None:
         """Raise StoreError unless the file is finished and is what was written."""
         path, entry = self.folder / name, self.shards().get(name)
-        if entry is None:
+        if entry is None or not path.exists():
             raise self._unfinished(path)
-        if not path.exists():
-            raise StoreError(
-                f"{path} is gone. Run again: it is made anew once something that is not there yet needs it"
-            )
         if file_sha256(path) != entry["sha256"]:
             made = "the whole stage" if "model/" in name or self.kind == "tune" else "only it"
             raise StoreError(

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from restem_lib import checkpoints
-from restem_lib.files import StoreError, file_sha256, holder, writing
-from restem_lib.store import KEY, LOCKS, MANIFEST, Stage, open_stage
+from restem_lib.files import TEMPORARY, StoreError, file_sha256, holder, writing
+from restem_lib.store import LOCKS, MANIFEST, Stage, open_stage
 
 
 def stages(runs_dir: str | Path) -> list[Path]:
@@ -23,13 +23,13 @@ def damaged(folder: Path) -> list[str]:
     """What is wrong in a stage's folder, a line for each file and what to do about it; [] where all is sound.
 
     Reads every finished file, and the checkpoint that an M-step would go on from. A stage that a process works on now,
-    or that was stopped, is sound as far as it is done.
+    or that was stopped, is sound as far as it is done. A file that is gone is no fault: what needs it has it made anew.
     """
-    if not (folder / KEY).exists() and not (folder / MANIFEST).exists():  # killed as it began
+    if all(path.name.startswith(TEMPORARY) for path in folder.iterdir()):  # killed as it began
         return []
     try:
         stage = open_stage(folder)
-        names = list(stage.shards())
+        names = [name for name in stage.shards() if (folder / name).exists()]
     except StoreError as error:
         return [str(error)]
     faults = [_fault(stage, name) for name in names]

@@ -68,14 +68,29 @@ TRAINING = """\
 import os, time
 from pathlib import Path
 from restem_lib.training import _stop_asked
-with _stop_asked() as asked:
-    (Path(out_dir) / "pid").write_text(str(os.getpid()))
-    while not asked():
-        time.sleep(0.05)
-    time.sleep(9)
-    (Path(out_dir) / "checkpoint").touch()
+def train(folder):
+    with _stop_asked() as asked:
+        (Path(folder) / "pid").write_text(str(os.getpid()))
+        while not asked():
+            time.sleep(0.05)
+        time.sleep(9)
+        (Path(folder) / "checkpoint").touch()
 """
 """As an M-step ends whose checkpoint takes longer than Jupyter gives a kernel by default."""
+
+
+HERE = TRAINING + "train(out_dir)\n"
+APART = f"""\
+import sys
+from pathlib import Path
+from restem_lib.executors import in_own_process
+folder = Path(out_dir).resolve()
+(folder / "m_step.py").write_text({TRAINING!r})
+sys.path.insert(0, str(folder))
+import m_step
+in_own_process(m_step.train, str(folder))
+"""
+"""The same in a process of its own, as on a GPU."""
 
 
 def notebook(path: Path, *code: str, parameters: str | None = PARAMETERS, **tags: str) -> None:
@@ -531,12 +546,16 @@ def test_ctrl_c_keeps_the_record_and_leaves_no_kernel(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, HERE), (signal.SIGINT, HERE), (signal.SIGTERM, APART)],
+    ids=["SIGTERM", "SIGINT", "SIGTERM, M-step apart"],
+)
 def test_a_stopped_run_lets_an_m_step_write_its_checkpoint(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, code: str
 ) -> None:
     world = World(tmp_path / "world")
-    world.notebook("00_training", TRAINING)
+    world.notebook("00_training", code)
     with world.start() as process:
         wait_for(lambda: (world.out / "pid").exists(), 60)
         process.send_signal(number)

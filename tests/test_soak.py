@@ -50,7 +50,10 @@ def working_on(out: Path) -> list[str]:
 
 def test_a_short_soak_loses_nothing(level: str, tmp_path: Path) -> None:
     process = soak(tmp_path / "out", "--minutes", "0.35")
-    said, errors = process.communicate(timeout=280)
+    try:
+        said, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
     assert process.returncode == 0, said + errors
     result = json.loads((tmp_path / "out" / "soak.json").read_text())
     assert {what: result[what] for what in WRONG} == dict.fromkeys(WRONG, 0)
