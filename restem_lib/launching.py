@@ -18,6 +18,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
@@ -252,7 +253,11 @@ def _work(folder: str, parent: int) -> None:
         (job / "failed").touch()
     except BaseException:
         ended = True
-        (job / "failed").write_text(traceback.format_exc())
+        with (
+            suppress(FileExistsError),
+            (job / "failed").open("x") as file,
+        ):  # the first is the cause
+            file.write(traceback.format_exc())
         raise
 
 

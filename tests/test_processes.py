@@ -153,10 +153,10 @@ def test_a_process_that_dies_takes_the_others_along_and_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, found: str
 ) -> None:
     (tmp_path / "dying.py").write_text(
-        "import os, signal, sys, time\n"
+        "import os, sys, time\n"
         "def work():\n"
         f"    if os.environ['RANK'] == '1': {code}\n"
-        "    if 'exit' not in CODE: signal.sigtimedwait([signal.SIGTERM], 60)\n"
+        "    if 'exit' not in CODE: time.sleep(90)\n"
         "    sys.exit(0)\n"
         f"CODE = {code!r}\n"
     )
@@ -166,7 +166,7 @@ def test_a_process_that_dies_takes_the_others_along_and_is_told_of(
     began = time.monotonic()
     with pytest.raises(LaunchError, match=found):
         launching.run(DDP, dying.work)
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 70  # torch kills after 30 s what does not end when told to
 
 
 CASES = {
