@@ -1,13 +1,15 @@
 """One process, the toy loop again and again: `python -m benchmarks.steady FOLDER --minutes 10` (Linux).
 
 Each time the same `restem train` of toy-s on toy-code, in a store of its own that is compared with the first one's and
-deleted. After each: memory of this process, number of its child processes, and of its open files, a line of
-FOLDER/steady.csv. A loop that keeps what it does not need shows here as growth.
+deleted. After each: memory that this process holds, with pages that C's allocator has free given back, number of its
+child processes, and of its open files, a line of FOLDER/steady.csv. A loop that keeps what it does not need shows here
+as growth.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -29,7 +31,7 @@ ARGUMENTS = (
     "--compile never"
 )
 COLUMNS = ("minute", "rss_mb", "processes", "open_files")
-FLAT = 0.05
+FLAT = 0.02
 """Growth between the second and the last quarter of the runs, as a share, up to which memory is called flat."""
 ENOUGH = 12
 """Runs below which nothing is said about growth."""
@@ -50,6 +52,7 @@ def steady(folder: Path, minutes: float) -> int:
                 return 1
             shutil.rmtree(store)
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # else what threads' arenas have free, which varies, counts as held
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         rows.append(
             {
