@@ -52,7 +52,8 @@ def steady(folder: Path, minutes: float) -> int:
                 return 1
             shutil.rmtree(store)
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # else what threads' arenas have free, which varies, counts as held
+        # Else what the allocator's arenas have free counts as held: it differs from run to run by tens of megabytes.
+        ctypes.CDLL(None).malloc_trim(0)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         rows.append(
             {
