@@ -1,11 +1,11 @@
-"""The cost model against a finished store: `python -m benchmarks.planning RUNS_DIR` (about half a minute on two cores).
+"""The cost model against a finished store: `python -m benchmarks.planning RUNS_DIR` (about a minute on two cores).
 
 For every stage in the store of a run on this machine's CPU: the seconds that `restem plan`'s cost model gives it, and
 those that its manifest has. The model is told what the records hold, which a plan has to assume: numbers of problems,
-samples, pairs and steps, and tokens. How quick this machine is it learns here, from toy-s and toy-l on 64 problems of
-toy-gsm (restem_lib/plan/machines.py), never from the store; scoring is a constant. Judge a run of toy-m, then model and
-samples are others. The bar is 25 % for the sum of each kind. Start it with the threads, and beside the load,
-that the run had. `--save` keeps the result in benchmarks/results/.
+samples, pairs and steps, and tokens. How quick this machine is it learns here, from toy-s and toy-l on 128 problems of
+toy-gsm (restem_lib/plan/measuring.py), never from the store; scoring is a constant. Judge a run of toy-m, then model
+and samples are others. The bar is 25 % for the sum of each kind. Start it with the threads, and beside the load, that
+the run had. `--save` keeps the result in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from restem_lib.engines.torch_engine import SHARED
 from restem_lib.files import StoreError
 from restem_lib.models import TOYS, ModelError, identity, load_tokenizer
 from restem_lib.plan.cost_model import Cluster, Cost, Draw, Training, decode, prefill, training
-from restem_lib.plan.machines import Paces, this_machine
+from restem_lib.plan.machines import Paces
+from restem_lib.plan.measuring import this_machine
 from restem_lib.plan.shapes import of
 from restem_lib.plan.stage_costs import DISK, SCORING
 from restem_lib.records import Candidate, Pair, Sample

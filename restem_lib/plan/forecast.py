@@ -11,7 +11,8 @@ from restem_lib.config import Config, anchor, load_preset, preset_path
 from restem_lib.keys import ConfigError
 from restem_lib.plan.cost_model import NETWORK, NODE, Cluster
 from restem_lib.plan.lengths import Tasks
-from restem_lib.plan.machines import ASSUMED, Paces, gpu, this_machine
+from restem_lib.plan.machines import ASSUMED, Paces, gpu
+from restem_lib.plan.measuring import this_machine
 from restem_lib.plan.stage_costs import DISK, SCORING, Setting
 from restem_lib.plan.stages import Plan, make
 
