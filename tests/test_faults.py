@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -457,27 +456,6 @@ def test_two_drivers_on_one_store_do_the_work_once(
 
 
 # --- disks ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
-    """A disk of 300 kB of its own, and how to mount it anew with other options; skipped where nobody may mount."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-
-    def mount(options: str) -> None:
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)],
-            check=True,
-            capture_output=True,
-        )
-
-    try:
-        mount("size=300k")
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("only root may mount a disk")
-    yield disk, mount
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.slow
