@@ -18,7 +18,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
@@ -253,11 +252,11 @@ def _work(folder: str, parent: int) -> None:
         (job / "failed").touch()
     except BaseException:
         ended = True
-        with (
-            suppress(FileExistsError),
-            (job / "failed").open("x") as file,
-        ):  # the first is the cause
-            file.write(traceback.format_exc())
+        try:
+            with (job / "failed").open("x") as file:
+                file.write(traceback.format_exc())
+        except FileExistsError:  # the first is the cause, for which this one lost its connection
+            os._exit(0)
         raise
 
 

@@ -178,7 +178,7 @@ class Stage:
             made = "the whole stage" if "model/" in name or self.kind == "tune" else "only it"
             raise StoreError(
                 f"{path} is damaged: it is not what was written (its checksum differs). "
-                f"Delete that file and run again; {made} is made anew"
+                f"Delete that file and run again; {made} is made anew where it is needed"
             )
 
     def _unfinished(self, path: Path) -> StoreError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,27 @@ def config(tiny: Path, copying: Path, tmp_path: Path) -> Config:
         dtype="float32",
         runs_dir=str(tmp_path / "runs"),
     )
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A disk of 300 kB of its own, and how to mount it anew with other options; skipped where nobody may mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(options: str) -> None:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)],
+            check=True,
+            capture_output=True,
+        )
+
+    try:
+        mount("size=300k")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root may mount a disk")
+    yield disk, mount
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 USED = pytest.StashKey[str]()

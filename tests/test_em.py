@@ -196,6 +196,7 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(
     kills = 0
     for _ in range(40):
         process = FORK.Process(target=train, args=(command(loop, tmp_path / "killed"),))
+        began = time.monotonic()
         process.start()
         # Later attempts live longer: some are killed in every stage, and one comes to the end.
         process.join(rng.uniform(0.1, 0.3) * lasts * (1 + kills / 4))
@@ -206,5 +207,6 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(
         process.join()
         kills += 1
     assert process.exitcode == 0
+    print(f"time to recover: {time.monotonic() - began:.1f} s")
     assert kills >= 3
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -34,7 +33,7 @@ from restem_lib.rewards import algebra, answers
 from restem_lib.scoring import score_samples
 from restem_lib.store import Shards, Stage, open_stage, write_records
 from restem_lib.tasks import Task, jsonl
-from restem_lib.upkeep import contents
+from restem_lib.upkeep import contents, stages
 
 FORK = multiprocessing.get_context("forkserver")
 SHARD = "p00000-00000000-s0000-0020.parquet"
@@ -361,6 +360,42 @@ def test_what_is_damaged_is_named_and_mended_as_the_message_says(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_damaged_validation_samples_are_made_anew_with_the_m_steps_that_used_them(
+    whole: Whole,
+    tiny: Path,
+    copying: Path,
+    tmp_path: Path,
+    how: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "runs"
+    shutil.copytree(whole.root, out)
+    verify = ["runs", "verify", "--out", str(out)]
+    [folder] = [
+        folder
+        for folder in stages(out)
+        if open_stage(folder).key["settings"].get("stream") == "validation"
+    ]
+    path = min(folder.glob("p*.parquet"))
+    harm(path, how)
+    assert main(command(tiny, copying, out)) == 0  # a finished M-step looks at them no more
+    assert main(verify) == 1
+    said = capsys.readouterr().out
+    assert str(path) in said
+    assert follow(said, out) == [path]
+    assert main(command(tiny, copying, out)) == 0
+    assert main(verify) == 0
+    assert whole.kept.keys() - contents(out).keys() == {str(path.relative_to(out))}
+
+    tuned = [folder.name for folder in stages(out) if folder.name.startswith("tune-")]
+    assert main(["runs", "delete", *tuned, "--out", str(out)]) == 0
+    again(command(tiny, copying, out))
+    assert main(verify) == 0
+    assert contents(out) == whole.kept
+
+
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_mended_as_the_message_says(
     whole: Whole, tiny: Path, copying: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -457,27 +492,6 @@ def test_two_drivers_on_one_store_do_the_work_once(
 
 
 # --- disks ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
-    """A disk of 300 kB of its own, and how to mount it anew with other options; skipped where nobody may mount."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-
-    def mount(options: str) -> None:
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)],
-            check=True,
-            capture_output=True,
-        )
-
-    try:
-        mount("size=300k")
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("only root may mount a disk")
-    yield disk, mount
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.slow

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from restem_lib.learner import Diverged
 from restem_lib.models import load_model
 from restem_lib.records import Pair, Problem
 from restem_lib.sft import Tuned, fine_tune
-from restem_lib.store import Shards, Stage, open_stage, write_records
+from restem_lib.store import Shards, Stage, StoreError, open_stage, write_records
 from restem_lib.tasks import Task, jsonl, load_task, names
 from restem_lib.upkeep import contents, stages
 
@@ -169,6 +171,30 @@ def test_a_process_that_dies_takes_the_others_along_and_is_told_of(
     assert time.monotonic() - began < 70  # torch kills after 30 s what does not end when told to
 
 
+@pytest.mark.slow
+def test_what_fails_because_another_process_did_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "failing.py").write_text(
+        "import atexit, os, time\n"
+        "from accelerate import Accelerator\n"
+        "from restem_lib.files import StoreError\n"
+        "def work():\n"
+        "    accelerator = Accelerator(cpu=True)\n"
+        "    if accelerator.is_main_process:\n"
+        "        accelerator.wait_for_everyone()\n"
+        "    time.sleep(1)\n"
+        "    atexit.register(os._exit, 0)  # at once: the other finds its connection closed\n"
+        "    raise StoreError(f'no room in {accelerator.process_index}')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import failing  # type: ignore[import-not-found]
+
+    with pytest.raises(StoreError, match="no room in 1"):
+        launching.run(DDP, failing.work)
+    assert capsys.readouterr().err == ""
+
+
 CASES = {
     "missing": (None, "which is no file"),
     "not YAML": ("a: [", "not valid YAML"),
@@ -230,8 +256,8 @@ def test_too_few_gpus_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
 # --- the same command ---------------------------------------------------------------------------------------------
 
 
-def train(tiny: Path, copying: Path, out: Path) -> list[str]:
-    """The command of a run whose M-step has many steps."""
+def train(tiny: Path, copying: Path, out: Path, every: float = 0.5) -> list[str]:
+    """The command of a run whose M-step has many steps, with a candidate every so many epochs."""
     flags = {
         "model": tiny,
         "task": copying,
@@ -244,7 +270,7 @@ def train(tiny: Path, copying: Path, out: Path) -> list[str]:
         "learning-rate": 1e-3,
         "batch-size": 8,
         "max-epochs": 4,
-        "eval-every": 0.5,
+        "eval-every": every,
         "patience": 99,
         "accelerate-config": DDP,
     }
@@ -254,6 +280,15 @@ def train(tiny: Path, copying: Path, out: Path) -> list[str]:
 
 def start(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def again(command: list[str]) -> None:
+    """Run the command to its end and print what that took, with Python's start: `pytest -rP` shows it."""
+    began = time.monotonic()
+    process = start(command)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    print(f"time to recover: {time.monotonic() - began:.1f} s")
 
 
 @pytest.fixture(scope="module")
@@ -338,8 +373,7 @@ def test_a_run_killed_in_its_m_step_ends_as_an_uninterrupted_one(
         time.sleep(0.05)
     assert processes_of(tmp_path) == []
     assert list(out.glob("stages/tune-*/checkpoint-*"))
-    again = start(train(tiny, copying, out))
-    assert again.communicate(timeout=200) and again.returncode == 0
+    again(train(tiny, copying, out))
     assert contents(out) == whole
 
 
@@ -388,6 +422,49 @@ def test_a_run_stopped_in_its_m_step_goes_on_from_there(
     assert f"{damaged} is damaged" in refused.communicate(timeout=100)[1]
     assert refused.returncode == 1
     damaged.write_bytes(content)
-    again = start(train(tiny, copying, out))
-    assert again.communicate(timeout=200) and again.returncode == 0
+    again(train(tiny, copying, out))
     assert contents(out) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("every", "room", "what"),
+    [
+        (0.5, 8.0, "checkpoint-"),  # the second one: the first goes only when it is there
+        (4.0, 5.9, "model"),  # after the only checkpoint
+    ],
+)
+def test_a_full_disk_in_an_m_step_ends_both_processes_and_more_room_lets_it_go_on(
+    tiny: Path,
+    copying: Path,
+    tmp_path: Path,
+    mounted: tuple[Path, Callable[[str], None]],
+    monkeypatch: pytest.MonkeyPatch,
+    every: float,
+    room: float,
+    what: str,
+) -> None:
+    """`room` is in sizes of the model's weights: a checkpoint takes 5.1, the model's folder 1.3."""
+    monkeypatch.setenv("RUN_OF_A_TEST", str(tmp_path))
+    disk, mount = mounted
+    command = train(tiny, copying, disk, every)
+    mount("remount,size=64m")
+    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    undisturbed = contents(disk)
+    [tuned] = disk.glob("stages/tune-*")
+    weights = (tuned / "model" / "model.safetensors").stat().st_size
+    shutil.rmtree(tuned)
+    mount(f"remount,size={shutil.disk_usage(disk).used + int(room * weights)}")
+
+    process = start(command)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 1
+    [told] = errors.splitlines()
+    assert f"cannot write {tuned / what}" in told and "make room" in told
+    assert processes_of(tmp_path) == []
+    assert len(list(tuned.glob("checkpoint-*"))) == 1
+    assert not list(disk.rglob(".tmp-*"))
+
+    mount("remount,size=64m")
+    again(command)
+    assert contents(disk) == undisturbed

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -54,6 +57,29 @@ def test_the_readme_names_only_what_exists() -> None:
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (PROJECT / link).exists(), link
+
+
+def selects(command: list[str], test: str) -> bool:
+    """Whether a `pytest` command, its files first and perhaps `-k` with words, `and` and `or`, selects a test."""
+    file, _, name = test.partition("::")
+    files, words = command, ""
+    if "-k" in command:
+        *files, _, words = command
+    parts = [part.split(" and ") for part in words.split(" or ")]
+    return file in files and any(all(word in name for word in part) for part in parts)
+
+
+def test_every_pytest_command_in_the_readme_selects_a_test() -> None:
+    text = (PROJECT / "README.md").read_text()
+    commands = [shlex.split(one) for one in re.findall(r"`pytest ([^`]+)`", text)]
+    assert len(commands) >= 20
+    files = sorted({word for command in commands for word in command if word.endswith(".py")})
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(collect, cwd=PROJECT, check=True, capture_output=True, text=True)
+    tests = [line for line in done.stdout.splitlines() if "::" in line]
+    rotten = [["tests/test_em.py", "-k", "killed_at_random and no_such_word"], ["tests/no_such.py"]]
+    chosen = [any(selects(command, test) for test in tests) for command in [*commands, *rotten]]
+    assert chosen == [True] * len(commands) + [False] * len(rotten)
 
 
 def test_every_notebook_has_a_row_in_the_readme() -> None:
