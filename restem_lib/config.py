@@ -247,15 +247,19 @@ def anchor(config: Config) -> Config:
         config,
         **anchored,
         model=_anchored(config.model),
-        data_dir=config.data_dir and str(PROJECT / config.data_dir),
-        accelerate_config=config.accelerate_config and str(PROJECT / config.accelerate_config),
-        runs_dir=str(PROJECT / config.runs_dir),
-        out_dir=str(PROJECT / config.out_dir),
+        data_dir=config.data_dir and _from_root(config.data_dir),
+        accelerate_config=config.accelerate_config and _from_root(config.accelerate_config),
+        runs_dir=_from_root(config.runs_dir),
+        out_dir=_from_root(config.out_dir),
     )
 
 
 TASKS = ("math_task", "math_transfer", "code_task", "code_transfer", "unrelated", "exam")
 """Keys whose value may be a file."""
+
+
+def _from_root(path: str) -> str:
+    return str(PROJECT / Path(path).expanduser())
 
 
 def _anchored(name: str) -> str:

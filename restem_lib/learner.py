@@ -159,19 +159,22 @@ class Learner:
         return summed
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The weights as the base model names them; adapters are added to what they adapt.
+        """The weights as the base model names them; adapters are added to what they adapt, in main memory.
 
         To be called by all processes; only the main one is sure to get them.
         """
+        kind = pick_dtype(
+            self.config.dtype
+        )  # a candidate's: half of float32 is enough to hold at once
         weights: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model)
         merged = {}
         for name, weight in weights.items():
             owner, inside, last = name.partition(".base_layer.")
             if inside and last == "weight":
-                up, down = (weights[f"{owner}.lora_{one}.default.weight"] for one in "BA")
+                up, down = (weights[f"{owner}.lora_{one}.default.weight"].cpu() for one in "BA")
                 scale, transposed = self.adapters[owner]
                 delta = up @ down
-                weight = weight + (delta.T if transposed else delta) * scale
+                weight = (weight.cpu() + (delta.T if transposed else delta) * scale).to(kind)
             if ".lora_" not in name:
                 merged[name.replace(".base_layer.", ".")] = weight
         return merged

@@ -23,8 +23,14 @@ from restem_lib.config import PROJECT
 
 RAY = Path(sys.executable).parent / "ray"
 HEAD, WORKERS = 1, (2, 3)
-QUICK = {"period_ms": "500", "timeout_ms": "2000", "failure_threshold": "4"}
-"""When a node that does not answer is taken for dead."""
+QUICK = {
+    "health_check_period_ms": "500",
+    "health_check_timeout_ms": "2000",
+    "health_check_failure_threshold": "4",
+    "gcs_rpc_server_reconnect_timeout_s": "10",
+}
+"""When a node that does not answer is taken for dead, and when the head is: Ray's own defaults are half a minute or so
+and a minute."""
 
 
 class Cluster:
@@ -39,7 +45,7 @@ class Cluster:
         token.write_text(secrets.token_hex(32))
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
-            **{f"RAY_health_check_{name}": value for name, value in QUICK.items()},
+            **{f"RAY_{name}": value for name, value in QUICK.items()},
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -49,6 +55,8 @@ class Cluster:
         }
         self.groups: dict[int, int] = {}
         """Process groups of the nodes that run."""
+        self.cut: set[int] = set()
+        """Nodes whose link is down."""
         self.drivers: list[subprocess.Popen[str]] = []
         self.address = f"{self.ip(HEAD)}:{6379 if namespaces else 20000 + os.getpid() % 10000}"
 
@@ -67,13 +75,10 @@ class Cluster:
                 _ip(f"-n {space} addr add {self.ip(node)}/24 dev eth0")
                 _ip(f"-n {space} link set eth0 up")
                 _ip(f"-n {space} link set lo up")
-        port = self.address.split(":")[1]
-        head = ["--head", f"--port={port}", f"--temp-dir={self.folder}"]
-        self._start(HEAD, [*head, "--num-cpus=0", "--include-dashboard=false"])
         self.mend()
 
     def mend(self) -> None:
-        """End the drivers and start the worker nodes that do not run: as if no test had been before."""
+        """End the drivers and start the nodes that do not run: as if no test had been before."""
         while self.drivers:
             driver = self.drivers.pop()
             if driver.poll() is None:
@@ -81,6 +86,16 @@ class Cluster:
             driver.wait()
             assert driver.stdout
             driver.stdout.close()
+        for node in self.cut:
+            _ip(f"link set {self.name}.{node} up")
+            self.kill(node)  # what the head took for dead it does not take back
+        self.cut.clear()
+        if HEAD not in self.groups:
+            for node in list(self.groups):  # which belong to the head before
+                self.kill(node)
+            port = self.address.split(":")[1]
+            head = ["--head", f"--port={port}", f"--temp-dir={self.folder}"]
+            self._start(HEAD, [*head, "--num-cpus=0", "--include-dashboard=false"])
         for node in WORKERS:
             if node not in self.groups:
                 self._start(node, [f"--address={self.address}", "--num-cpus=1"])
@@ -128,6 +143,11 @@ class Cluster:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         del self.groups[node]
+
+    def cut_off(self, node: int) -> None:
+        """Take a node's link down; everything on it goes on. Only with namespaces."""
+        _ip(f"link set {self.name}.{node} down")
+        self.cut.add(node)
 
     def _on(self, node: int) -> list[psutil.Process]:
         """Its process group and what that has started: workers are in groups of their own."""

@@ -120,7 +120,12 @@ def test_every_unit_is_done_once(small: Common) -> None:
 def test_a_lost_worker_costs_its_unit_only_and_the_reason_is_kept(
     small: Common, tmp_path: Path
 ) -> None:
-    done = finish(dies, (tmp_path, 1), small)
+    done = {}
+    with closing(hand_out(dies, (tmp_path, 1), NUMBERS, small)) as finished:
+        for one in finished:
+            done[one.unit.name] = one
+            if one.notes.get("lost"):
+                print(f"recovered in {time.time() - (tmp_path / '0').stat().st_mtime:.1f} s")
     assert [done[unit.name].result for unit in NUMBERS] == [i * i for i in range(6)]
     lost = {name: one.notes["lost"] for name, one in done.items() if "lost" in one.notes}
     assert list(lost) == ["unit 2"]
@@ -190,6 +195,19 @@ def nodes(started: ray_cluster.Cluster) -> ray_cluster.Cluster:
     return started
 
 
+@pytest.fixture
+def loopback() -> Iterator[ray_cluster.Cluster]:
+    """Three more on loopback addresses, where the others are in namespaces."""
+    if not ray_cluster.namespaces_permitted():
+        pytest.skip("no network namespaces here, so the other clusters are on loopback addresses")
+    nodes = ray_cluster.Cluster(namespaces=False)
+    try:
+        nodes.open()
+        yield nodes
+    finally:
+        nodes.close()
+
+
 Command = Callable[[str, Path], list[str]]
 
 
@@ -225,8 +243,10 @@ LIMIT = 300
 
 def notes(out: Path, kind: str = "") -> list[dict[str, Any]]:
     """Manifest entries of the shards that were drawn or scored."""
-    found = [open_stage(path) for path in stages(out) if path.name.startswith(("sample", "score"))]
-    return [entry for stage in found if kind in stage.name for entry in stage.shards().values()]
+    kinds = (kind,) if kind else ("sample", "score")
+    begun = [path for path in stages(out) if (path / "manifest.json").exists()]
+    found = [open_stage(path) for path in begun if path.name.startswith(kinds)]
+    return [entry for stage in found for entry in stage.shards().values()]
 
 
 def drawing(out: Path, entries: int) -> Stage:
@@ -240,6 +260,19 @@ def drawing(out: Path, entries: int) -> Stage:
                     return stage
         time.sleep(0.02)
     raise TimeoutError("no E-step")
+
+
+def lost(out: Path) -> list[str]:
+    """How workers were lost on shards that are finished."""
+    return [reason for entry in notes(out) for reason in entry.get("lost", [])]
+
+
+def recovered(run: subprocess.Popen[str], done: Callable[[], object]) -> None:
+    """Print the seconds from now until something is done, in README's table."""
+    began = time.monotonic()
+    while not done() and run.poll() is None:
+        time.sleep(0.05)
+    print(f"recovered in {time.monotonic() - began:.1f} s")
 
 
 def test_an_e_step_gives_on_a_cluster_what_it_gives_here(
@@ -256,9 +289,11 @@ def test_an_e_step_gives_on_a_cluster_what_it_gives_here(
         assert not [entry for entry in made if "lost" in entry]
 
 
+@pytest.mark.parametrize("where", ["nodes", "loopback"])
 def test_a_loop_whose_node_is_killed_at_work_ends_as_one_on_this_machine(
-    nodes: ray_cluster.Cluster, command: Command, whole: Path, tmp_path: Path
+    where: str, request: pytest.FixtureRequest, command: Command, whole: Path, tmp_path: Path
 ) -> None:
+    nodes: ray_cluster.Cluster = request.getfixturevalue(where)
     run = nodes.drive(command("train", tmp_path))
     last = str(list(drawing(tmp_path, 3).shards().values())[-1]["node"])
     nodes.freeze(int(last[-1]))
@@ -266,11 +301,49 @@ def test_a_loop_whose_node_is_killed_at_work_ends_as_one_on_this_machine(
         1
     )  # it has a unit then, for the driver hands out the next one when the last comes back
     nodes.kill(int(last[-1]))
+    recovered(run, lambda: lost(tmp_path))
     output, _ = run.communicate(timeout=LIMIT)
     assert run.returncode == 0, output
     assert contents(tmp_path) == contents(whole)
-    lost = [reason for entry in notes(tmp_path) for reason in entry.get("lost", [])]
-    assert lost and all(reason.startswith(f"node {last}: ") for reason in lost), lost
+    reasons = lost(tmp_path)
+    assert reasons and all(reason.startswith(f"node {last}: ") for reason in reasons), reasons
+
+
+def test_a_loop_one_of_whose_nodes_is_cut_off_ends_as_one_on_this_machine(
+    nodes: ray_cluster.Cluster, command: Command, whole: Path, tmp_path: Path
+) -> None:
+    if not nodes.namespaces:
+        pytest.skip("no network namespaces here, so there is no link to cut")
+    run = nodes.drive(command("train", tmp_path))
+    last = str(list(drawing(tmp_path, 3).shards().values())[-1]["node"])
+    nodes.cut_off(int(last[-1]))
+    recovered(run, lambda: lost(tmp_path))
+    output, _ = run.communicate(timeout=LIMIT)
+    assert run.returncode == 0, output
+    assert contents(tmp_path) == contents(whole)
+    reasons = lost(tmp_path)
+    assert reasons and all(reason.startswith(f"node {last}: ") for reason in reasons), reasons
+
+
+def test_when_the_head_is_lost_the_driver_ends_and_a_new_cluster_goes_on(
+    nodes: ray_cluster.Cluster, command: Command, whole: Path, tmp_path: Path
+) -> None:
+    run = nodes.drive(command("train", tmp_path))
+    drawing(tmp_path, 5)
+    began = time.monotonic()
+    nodes.kill(ray_cluster.HEAD)
+    output, _ = run.communicate(timeout=LIMIT)
+    print(f"the driver ended after {time.monotonic() - began:.1f} s:", output[-3000:])
+    assert run.returncode != 0
+    assert "GCS may have been killed" in output  # Ray ends the process at once, with its own words
+    assert "Traceback" not in output
+    nodes.mend()
+    before = len(notes(tmp_path))
+    again = nodes.drive(command("train", tmp_path))
+    recovered(again, lambda: len(notes(tmp_path)) > before)
+    output, _ = again.communicate(timeout=LIMIT)
+    assert again.returncode == 0, output
+    assert contents(tmp_path) == contents(whole)
 
 
 def test_a_killed_driver_goes_on_where_it_was(
@@ -282,6 +355,7 @@ def test_a_killed_driver_goes_on_where_it_was(
     run.communicate()
     before = json.loads(next(tmp_path.glob("stages/sample-*/manifest.json")).read_text())["shards"]
     again = nodes.drive(command("score", tmp_path))
+    recovered(again, lambda: len(notes(tmp_path)) > len(before))
     output, _ = again.communicate(timeout=LIMIT)
     assert again.returncode == 0, output
     after = json.loads(next(tmp_path.glob("stages/sample-*/manifest.json")).read_text())["shards"]

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from restem_lib.config import KEYS, PROJECT, Common, Config, from_mapping, from_names, load_preset
+from restem_lib.config import (
+    KEYS,
+    PROJECT,
+    Common,
+    Config,
+    anchor,
+    from_mapping,
+    from_names,
+    load_preset,
+)
 from restem_lib.keys import ConfigError, parse_yaml
 
 PARAMS = PROJECT / "params"
@@ -131,3 +140,12 @@ def test_seeds_are_for_the_one_model() -> None:
 def test_nothing_is_counted_twice(key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} has one twice"):
         Config(**{key: ("a", "a")})
+
+
+def test_folders_are_taken_from_the_root_or_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/her")
+    own = Config(runs_dir="~/runs", out_dir="there", data_dir="~", accelerate_config="~/ddp.yaml")
+    found = anchor(own)
+    assert (found.runs_dir, found.out_dir) == ("/home/her/runs", str(PROJECT / "there"))
+    assert (found.data_dir, found.accelerate_config) == ("/home/her", "/home/her/ddp.yaml")
+    assert anchor(Config()).accelerate_config == ""

@@ -314,6 +314,8 @@ def test_a_configuration_of_accelerate_decides_how_the_m_step_is_spread(
     said = planned(capsys, *own)
     assert "full fine-tuning does not fit" in said  # DDP keeps all of it on each GPU
     assert "num_processes in accelerate_config is 4: so many of 8 GPUs train" in said
+    (tmp_path / "ddp.yaml").write_text("distributed_type: MULTI_CPU\nnum_processes: 2\n")
+    assert "M-steps would not use the GPUs" in planned(capsys, *own)
     (tmp_path / "ddp.yaml").unlink()
     assert main(["plan", *own]) == 1
     assert "which is no file" in capsys.readouterr().err

@@ -239,6 +239,8 @@ def test_a_configuration_of_no_use_stops_before_any_work(
     )
     with pytest.raises(ConfigError, match=found):
         next(em.rest_em(loop, jsonl.load(copying)))
+    with pytest.raises(ConfigError, match=found):
+        em.sft_on_solutions(loop, jsonl.load(copying))
     assert stages(tmp_path) == []
 
 

@@ -413,7 +413,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     world.notebook("03_hangs", "import time; time.sleep(60)", "print(2)")
     world.notebook("04_good", GOOD, summary=FOUND)
     world.notebook("05_judges", judge(world.root, "05_judges"), summary="print('long')")
-    code, said = world.run(overrides=OVERRIDES, cell_timeout=2.5)
+    code, said = world.run(overrides=OVERRIDES, cell_timeout=6.0)
     out = next(path for path in world.root.glob("runs*") if path != world.out)
     return Ran(world, out, code, said, world.status(out))
 

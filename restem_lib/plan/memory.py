@@ -30,7 +30,6 @@ def training_memory(shape: Shape, cluster: Cluster, work: Training) -> float:
         cast = part * (width if work.lora else 2 * width + GRADIENT_BYTES)
     else:
         states += trained * BUCKET_BYTES if cluster.gpus > 1 else 0
-        candidate += shape.layer_weights * 4 if work.lora else 0  # merged on the GPU, in float32
         # autocast keeps copies of what is trained; copies of frozen weights go with the layer's activations.
         copied = part if work.lora and work.checkpointing else shape.parameters
         cast = 0 if width == 4 else copied * width

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from restem_lib.config import KEYS, PROJECT, Config, from_mapping, load_preset, preset_path
+from restem_lib.config import KEYS, PROJECT, Config, anchor, from_mapping, load_preset, preset_path
 from restem_lib.files import file_sha256
 from restem_lib.keys import ConfigError, parse_yaml
 from restem_lib.models import WEIGHTS
@@ -76,7 +76,7 @@ def make_plan(names: Sequence[str], preset: str, overrides: Sequence[str], noteb
     modified = {key: value for key, value in changed.items() if key not in FOLDERS}
     if modified:
         config = replace(config, out_dir=f"{config.out_dir}-{digest(modified)[:6]}")
-    out_dir, code, usual = PROJECT / config.out_dir, _code(), Config()
+    out_dir, code, usual = Path(anchor(config).out_dir), _code(), Config()
     unusual = {key for key in KEYS if getattr(config, key) != getattr(usual, key)}
     jobs = []
     for name, source in sources.items():
