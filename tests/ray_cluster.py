@@ -50,7 +50,7 @@ class Cluster:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_memory_monitor_refresh_ms": "0",  # other tests may fill the memory
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}",
             "OMP_NUM_THREADS": "1",
         }
         self.groups: dict[int, int] = {}
